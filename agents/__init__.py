@@ -1,0 +1,1 @@
+"""What pushes: the host agent, the fleet simulator, the heartbeat."""

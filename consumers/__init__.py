@@ -1,0 +1,1 @@
+"""From events and insights to stores and people."""

@@ -1,0 +1,1 @@
+"""The command line, and the embedded AWS that the demo and the tests run on."""

@@ -1,0 +1,69 @@
+"""Settings of the deployed functions, read once from the environment by their composition roots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class SettingsError(ValueError):
+    """An environment variable is missing or has an unusable value."""
+
+
+def load(kind: type[T], environ: Mapping[str, str]) -> T:
+    """Read a settings struct from ``environ``.
+
+    Field ``state_bucket`` is variable ``OPSRIVER_STATE_BUCKET``. Numbers are converted; an empty
+    variable counts as absent. Raises SettingsError that names the variable.
+    """
+    found: dict[str, str] = {}
+    for field in msgspec.structs.fields(kind):
+        variable = "OPSRIVER_" + field.name.upper()
+        value = environ.get(variable, "")
+        if value:
+            found[field.name] = value
+        elif field.required:
+            raise SettingsError(f"environment variable {variable} is not set; the template sets it on the function")
+    try:
+        return msgspec.convert(found, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"environment of the function: {error}") from None
+
+
+class ScorerSettings(msgspec.Struct, frozen=True):
+    """Settings of the stream processor."""
+
+    stream_name: str
+    checkpoint_table: str
+    insights_table: str
+    state_bucket: str
+    dead_letter_bucket: str
+    detectors: str = ""
+    """Location of the detector configuration, ``s3://bucket/key``; empty for the defaults."""
+
+
+class MetricStoreSettings(msgspec.Struct, frozen=True):
+    """Settings of the consumer that keeps the Metrics table."""
+
+    metrics_table: str
+    metrics_ttl_days: int = 90
+
+
+class PublisherSettings(msgspec.Struct, frozen=True):
+    """Settings of the publisher and of the sweeper that finishes what it left pending."""
+
+    event_bus: str
+    ledger_table: str
+    insights_table: str
+    dashboard_url: str = ""
+    runbook_url: str = ""
+
+
+class ArchiverSettings(msgspec.Struct, frozen=True):
+    """Settings of the archiver and of compaction."""
+
+    archive_bucket: str

@@ -1,0 +1,1 @@
+"""What travels through OpsRiver: events, insights and dead letters. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Detectors: columnar banks and their river estimators."""

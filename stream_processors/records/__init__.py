@@ -1,0 +1,1 @@
+"""Kinesis records to columns of events. Pure: no AWS, no clock, no NumPy."""

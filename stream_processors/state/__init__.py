@@ -1,0 +1,1 @@
+"""Durable state of the scoring core: snapshots and the checkpoint that names them."""
