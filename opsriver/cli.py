@@ -8,13 +8,12 @@ import traceback
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-import click
 import typer
 
 from opsriver.errors import Problem
 from opsriver.output import err
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {"version": "opsriver.commands.version:version"}
 """Command names and where their functions are, ``module:function``."""
 
 GROUPS: dict[str, str] = {}
@@ -42,25 +41,16 @@ def application() -> typer.Typer:
 def main() -> None:
     """Run the command line; no traceback reaches the user."""
     try:
-        status = application()(standalone_mode=False)
+        application()()
     except Problem as problem:
         err.print(f"opsriver: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
-    except click.ClickException as usage:
-        usage.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        err.print("opsriver: interrupted")
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
         err.print(f"opsriver: unexpected {type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
         err.print(f"opsriver: details are in {_keep(traceback.format_exc())}", markup=False, soft_wrap=True)
         sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _keep(text: str) -> Path:
