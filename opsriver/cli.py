@@ -29,6 +29,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+    app.callback()(_root)
     for name, place in COMMANDS.items():
         module, function = place.split(":")
         app.command(name)(getattr(importlib.import_module(module), function))
@@ -51,6 +52,10 @@ def main() -> None:
         err.print(f"opsriver: unexpected {type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
         err.print(f"opsriver: details are in {_keep(traceback.format_exc())}", markup=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _root() -> None:
+    """Watches infrastructure: from metrics on Kinesis to an alert a person understands."""
 
 
 def _keep(text: str) -> Path:
