@@ -1,0 +1,1 @@
+"""Where dead letters are kept, and how they are listed, shown and sent again."""

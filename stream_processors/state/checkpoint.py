@@ -1,0 +1,259 @@
+"""The checkpoint of a shard: a pointer in DynamoDB to immutable snapshots on S3.
+
+The pointer moves only on condition that nobody moved it since it was read. It names a *chain*: a
+base and the deltas after it, each with the sequence number up to which it speaks. The chain before
+the current base is kept, so that a damaged snapshot can be passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import msgspec
+from botocore.exceptions import ClientError
+
+from stream_processors.records.batch import StreamRecord
+from stream_processors.scoring import Scorer
+from stream_processors.state.snapshot import Body, DamagedSnapshot, apply, decode, encode, mark_clean, merge
+
+MAX_DELTAS = 16
+"""A new base is written after this many deltas, or when they outweigh the base."""
+
+
+class StaleWriter(RuntimeError):
+    """Another invocation has moved the shard's pointer; nothing of this one's may follow."""
+
+
+class HashRange(msgspec.Struct, frozen=True):
+    """Hash keys of a shard, both ends inside, as decimal text (they pass 64 bits)."""
+
+    start: str = "0"
+    end: str = str(2**128 - 1)
+
+    def holds(self, partition_key: str) -> bool:
+        """Whether Kinesis puts this partition key on the shard."""
+        key = int.from_bytes(hashlib.md5(partition_key.encode(), usedforsecurity=False).digest(), "big")
+        return int(self.start) <= key <= int(self.end)
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One snapshot of a chain: its object, its size in bytes, and the last record it has seen."""
+
+    key: str
+    size: int
+    sequence: str
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """Where a shard's processing stands. ``chain`` starts with a base."""
+
+    shard: str
+    version: int
+    sequence: str
+    chain: tuple[Link, ...]
+    previous: tuple[Link, ...] = ()
+    range: HashRange = HashRange()
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """What Kinesis says of a shard."""
+
+    shard_id: str
+    range: HashRange
+    parents: tuple[str, ...]
+
+
+class Stream(Protocol):
+    """What the checkpoint asks of the stream itself, and only where a shard is new or a snapshot damaged."""
+
+    def shard(self, shard_id: str) -> Shard | None:
+        """The shard, or None where the stream no longer lists it."""
+
+    def records(self, shard_id: str, after: str, until: str) -> Iterator[list[StreamRecord]]:
+        """Records behind ``after`` up to and with ``until``. Raises LookupError where they have expired."""
+
+
+class Restored(msgspec.Struct):
+    """A shard's state as loaded. ``replay`` names the records (after, until) it has yet to see again."""
+
+    scorer: Scorer
+    pointer: Pointer | None
+    range: HashRange
+    notes: list[str]
+    damaged: list[str]
+    replay: tuple[str, str] | None = None
+
+
+class Checkpoint:
+    """Reads and moves the pointers of one stream's shards.
+
+    ``dynamodb`` and ``s3`` are boto3 clients. Their errors pass through: the caller hands its
+    batch back.
+    """
+
+    def __init__(self, dynamodb: Any, s3: Any, *, table: str, bucket: str, stream: str) -> None:
+        self._dynamodb, self._s3 = dynamodb, s3
+        self._table, self._bucket, self._stream = table, bucket, stream
+
+    # ------------------------------------------------------------------ pointer
+
+    def _name(self, shard: str) -> str:
+        return f"{self._stream}/{shard}"
+
+    def pointer(self, shard: str) -> Pointer | None:
+        """The shard's pointer, read strongly consistent; None for a shard never seen."""
+        answer = self._dynamodb.get_item(
+            TableName=self._table, Key={"shardId": {"S": self._name(shard)}}, ConsistentRead=True
+        )
+        item = answer.get("Item")
+        return msgspec.json.decode(item["pointer"]["S"], type=Pointer) if item else None
+
+    def _move(self, pointer: Pointer) -> None:
+        first = pointer.version == 1
+        item = {
+            "shardId": {"S": self._name(pointer.shard)},
+            "version": {"N": str(pointer.version)},
+            "sequenceNumber": {"S": pointer.sequence},
+            "pointer": {"S": msgspec.json.encode(pointer).decode()},
+        }
+        condition: dict[str, Any] = (
+            {"ConditionExpression": "attribute_not_exists(shardId)"}
+            if first
+            else {
+                "ConditionExpression": "version = :held",
+                "ExpressionAttributeValues": {":held": {"N": str(pointer.version - 1)}},
+            }
+        )
+        try:
+            self._dynamodb.put_item(TableName=self._table, Item=item, **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            # A retried call may meet its own first try, whose answer was lost on the way.
+            if self.pointer(pointer.shard) != pointer:
+                raise StaleWriter(
+                    f"shard {pointer.shard} was moved past version {pointer.version - 1} by another invocation"
+                ) from None
+
+    # ------------------------------------------------------------------ loading
+
+    def load(
+        self, shard: str, pointer: Pointer | None, new: Callable[[], Scorer], stream: Stream
+    ) -> Restored:
+        """State of a shard: from its own chain, else from its parents', else empty."""
+        if pointer is None:
+            return self._inherit(shard, new, stream)
+        damaged: list[str] = []
+        for chain in (pointer.chain, pointer.previous):
+            bodies, reached = self._read(chain, damaged)
+            if damaged and self.pointer(shard) != pointer:
+                # Not damage: snapshots this old are pruned once others have replaced them.
+                raise StaleWriter(
+                    f"shard {shard} was moved past version {pointer.version} while its state was loaded"
+                )
+            if bodies:
+                scorer = new()
+                notes = [note for body in bodies for note in apply(scorer, body)]
+                mark_clean(scorer)
+                replay = (reached, pointer.sequence) if reached != pointer.sequence else None
+                return Restored(scorer, pointer, pointer.range, notes, damaged, replay)
+        return Restored(new(), pointer, pointer.range, [], damaged, ("", pointer.sequence))
+
+    def _inherit(self, shard: str, new: Callable[[], Scorer], stream: Stream) -> Restored:
+        found = stream.shard(shard)
+        scorer, damaged = new(), list[str]()
+        hash_range = found.range if found else HashRange()
+        parents: list[tuple[list[Body], Callable[[str], bool]]] = []
+        for parent in found.parents if found else ():
+            held = self.pointer(parent)
+            if held is None:
+                continue
+            bodies, _ = self._read(held.chain, damaged)
+            if not bodies:
+                bodies, _ = self._read(held.previous, damaged)
+            parents.append((bodies, _both(hash_range, held.range)))
+        notes = merge(scorer, parents)
+        return Restored(scorer, None, hash_range, notes, damaged)
+
+    def _read(self, chain: tuple[Link, ...], damaged: list[str]) -> tuple[list[Body], str]:
+        """Bodies of a chain up to its first damaged link, and the sequence number they reach."""
+        bodies: list[Body] = []
+        reached = ""
+        for link in chain:
+            try:
+                body = decode(self._fetch(link.key))
+                if (body.kind == "base") != (not bodies):
+                    raise DamagedSnapshot(f"a {body.kind} stands where the chain has the other kind")
+            except DamagedSnapshot as error:
+                damaged.append(f"{link.key}: {error}")
+                break
+            bodies.append(body)
+            reached = link.sequence
+        return bodies, reached
+
+    def _fetch(self, key: str) -> bytes:
+        try:
+            data: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                raise DamagedSnapshot("the object is missing") from None
+            raise
+        return data
+
+    # ------------------------------------------------------------------ committing
+
+    def commit(self, shard: str, held: Restored, sequence: str) -> Pointer:
+        """Write the state and move the pointer to ``sequence``.
+
+        Raises StaleWriter where someone else moved it first; the state must then be dropped.
+        """
+        old, scorer = held.pointer, held.scorer
+        version = old.version + 1 if old else 1
+        chain = old.chain if old else ()
+        full = not chain or bool(held.damaged) or len(chain) > MAX_DELTAS
+        full = full or sum(link.size for link in chain[1:]) >= chain[0].size > 0 and len(chain) > 2
+        data = encode(scorer, full=full)
+        kind = "base" if full else "delta"
+        key = f"{self._folder(shard)}{version:012d}-{kind}-{hashlib.sha256(data).hexdigest()[:12]}.snap"
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
+        link = Link(key, len(data), sequence)
+        pointer = Pointer(
+            shard=shard,
+            version=version,
+            sequence=sequence,
+            chain=(link,) if full else (*chain, link),
+            previous=(() if held.damaged else chain) if full else (old.previous if old else ()),
+            range=held.range,
+        )
+        self._move(pointer)
+        mark_clean(scorer)
+        held.pointer, held.damaged, held.replay = pointer, [], None
+        if full:
+            self._prune(shard, pointer)
+        return pointer
+
+    def _folder(self, shard: str) -> str:
+        return f"state/{self._stream}/{shard}/"
+
+    def _prune(self, shard: str, pointer: Pointer) -> None:
+        """Delete snapshots older than the chains that are kept, also those of tries that were killed.
+
+        Best effort: what stays behind is removed with the next base.
+        """
+        kept = {link.key for link in (*pointer.chain, *pointer.previous)}
+        oldest = min(kept)
+        try:
+            answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(shard), MaxKeys=1000)
+            old = [o["Key"] for o in answer.get("Contents", []) if o["Key"] < oldest and o["Key"] not in kept]
+            if old:
+                self._s3.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in old], "Quiet": True}
+                )
+        except ClientError:
+            return
+
+
+def _both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:
+    return lambda resource: child.holds(resource) and parent.holds(resource)

@@ -1,0 +1,256 @@
+"""Snapshots of a shard's state: a versioned, checksummed binary layout that is safe to load.
+
+Layout, little-endian (also in docs/snapshots.md)::
+
+    magic    8 bytes   b"OPSRSNAP"
+    version  uint32    FORMAT
+    length   uint64    bytes of the body
+    digest   32 bytes  SHA-256 of the body
+    body               MessagePack of ``Body``
+
+The body names the series in order of (resource, series) and holds, in that order, the core's own
+columns and each bank's rows as raw bytes. A *base* holds every series, a *delta* those touched
+since the snapshot before it, and the keys of those forgotten. What is small and changes
+everywhere (open episodes, the clocks) is whole in both. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream_processors.episodes import Episode
+from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, Scorer
+
+MAGIC = b"OPSRSNAP"
+FORMAT = 1
+_HEAD = struct.Struct("<8sIQ32s")
+MAX_SERIES = 20_000_000
+
+
+class DamagedSnapshot(ValueError):
+    """The bytes are not a snapshot that can be used; the text says why."""
+
+
+class BankRows(msgspec.Struct, frozen=True):
+    """Rows of one bank; ``series`` are positions in the body's list of series."""
+
+    name: str
+    version: int
+    row_bytes: int
+    series: bytes
+    rows: bytes
+
+
+class Body(msgspec.Struct, frozen=True):
+    """What a snapshot holds; see the module."""
+
+    kind: str
+    watermark: int
+    active: int
+    series: list[tuple[str, str, str, str | None, dict[str, str] | None]]
+    columns: bytes
+    banks: list[BankRows]
+    episodes: list[Episode]
+    limited: list[str]
+    alarms: list[tuple[str, str, int]]
+    removed: list[tuple[str, str]] = []
+
+
+def encode(scorer: Scorer, *, full: bool = True) -> bytes:
+    """A base (``full``) or a delta of the series touched since the last ``mark_clean``.
+
+    The bytes depend on the state only, not on the order in which series came to be.
+    """
+    slots = [
+        slot for slot, info in enumerate(scorer.info) if info is not None and (full or scorer.dirty[slot])
+    ]
+    slots.sort(key=lambda slot: (scorer.info[slot].resource, scorer.info[slot].series))  # type: ignore[union-attr]
+    chosen = np.array(slots, np.int64)
+    columns = np.zeros(len(slots), SERIES_FIELDS)
+    for name, column in scorer.core.items():
+        columns[name] = column[chosen]
+    banks = []
+    for number, name in enumerate(scorer.bank_names):
+        mine = np.flatnonzero(scorer.bank[chosen] == number)
+        bank = scorer.banks[name]
+        banks.append(
+            BankRows(
+                name=name,
+                version=bank.version,
+                row_bytes=bank.row_bytes,
+                series=mine.astype("<i8").tobytes(),
+                rows=bank.dump(scorer.row[chosen[mine]]),
+            )
+        )
+    body = Body(
+        kind="base" if full else "delta",
+        watermark=scorer.watermark,
+        active=scorer.active,
+        series=[
+            (info.resource, info.series, info.metric, info.unit, info.dimensions)
+            for slot in slots
+            if (info := scorer.info[slot]) is not None
+        ],
+        columns=columns.tobytes(),
+        banks=banks,
+        episodes=[scorer.episodes[key] for key in sorted(scorer.episodes)],
+        limited=sorted(scorer.limited),
+        alarms=sorted((resource, name, last) for (resource, name), last in scorer.alarm_times.items()),
+        removed=[] if full else sorted(scorer.removed),
+    )
+    content = _ENCODER.encode(body)
+    return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
+
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def mark_clean(scorer: Scorer) -> None:
+    """Forget which series were touched: what is encoded next as a delta starts here."""
+    scorer.dirty[:] = False
+    scorer.removed.clear()
+
+
+def decode(data: bytes) -> Body:
+    """Check and parse a snapshot.
+
+    Raises DamagedSnapshot where the bytes are cut, altered, of another format, or inconsistent.
+    """
+    if len(data) < _HEAD.size:
+        raise DamagedSnapshot(f"snapshot has {len(data)} bytes, fewer than its header of {_HEAD.size}")
+    magic, version, length, digest = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise DamagedSnapshot("snapshot does not start with OPSRSNAP; it is something else")
+    if version != FORMAT:
+        raise DamagedSnapshot(f"snapshot has format {version}; this version reads {FORMAT}")
+    content = memoryview(data)[_HEAD.size :]
+    if len(content) != length:
+        raise DamagedSnapshot(f"snapshot has {len(content)} bytes after its header, {length} were written")
+    if hashlib.sha256(content).digest() != digest:
+        raise DamagedSnapshot("snapshot's checksum does not match its content")
+    try:
+        body: Body = msgspec.msgpack.decode(content, type=Body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DamagedSnapshot(f"snapshot's content is not readable: {error}") from None
+    _check(body)
+    return body
+
+
+def _check(body: Body) -> None:
+    count = len(body.series)
+    if count > MAX_SERIES:
+        raise DamagedSnapshot(f"snapshot names {count} series, more than {MAX_SERIES}")
+    if len(body.columns) != count * SERIES_FIELDS.itemsize:
+        raise DamagedSnapshot("snapshot's columns do not fit its series")
+    for rows in body.banks:
+        if len(rows.series) % 8 or len(rows.rows) != len(rows.series) // 8 * rows.row_bytes:
+            raise DamagedSnapshot(f"snapshot's rows of detector {rows.name!r} do not fit its series")
+        positions = np.frombuffer(rows.series, "<i8")
+        if len(positions) and not (0 <= positions.min() and positions.max() < count):
+            raise DamagedSnapshot(f"snapshot's rows of detector {rows.name!r} name series that are not there")
+
+
+def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = lambda resource: True) -> list[str]:
+    """Bring a base or a delta into a scorer.
+
+    ``keep`` tells which resources belong to the shard (others are left out). Returns notes for
+    people: which detectors restart their warm-up because the snapshot holds another version.
+    """
+    notes: list[str] = []
+    for resource, series in body.removed:
+        if keep(resource) and series in scorer.resources.get(resource, {}):
+            scorer.forget(resource, series)
+    slots = np.full(len(body.series), -1, np.int64)
+    for index, (resource, series, metric, unit, dimensions) in enumerate(body.series):
+        if keep(resource):
+            slots[index] = scorer.ensure(resource, series, metric, unit, dimensions)
+    kept = np.flatnonzero(slots >= 0)
+    columns = np.frombuffer(body.columns, SERIES_FIELDS)
+    for name, column in scorer.core.items():
+        column[slots[kept]] = columns[name][kept]
+    for rows in body.banks:
+        bank = scorer.banks.get(rows.name)
+        if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
+            if rows.series:
+                notes.append(
+                    f"detector {rows.name!r} version {rows.version} is not this one's; "
+                    f"{len(rows.series) // 8} series warm up again"
+                )
+            continue
+        number = scorer.bank_names.index(rows.name)
+        positions = np.frombuffer(rows.series, "<i8")
+        mine = np.flatnonzero((slots[positions] >= 0) & (scorer.bank[slots[positions]] == number))
+        raw = np.frombuffer(rows.rows, np.uint8).reshape(len(positions), rows.row_bytes)
+        bank.restore(scorer.row[slots[positions[mine]]], raw[mine].tobytes())
+    _small(scorer, body, keep)
+    return notes
+
+
+def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
+    for key in [key for key in scorer.episodes if keep(key[1])]:
+        del scorer.episodes[key]
+    for episode in body.episodes:
+        if keep(episode.resource):
+            scorer.episodes[episode.kind, episode.resource, episode.series] = episode
+    scorer.open[:] = False
+    for kind, resource, series in scorer.episodes:
+        slot = scorer.resources.get(resource, {}).get(series)
+        if kind == "anomaly" and slot is not None:
+            scorer.open[slot] = True
+    scorer.limited = {r for r in scorer.limited if not keep(r)} | {r for r in body.limited if keep(r)}
+    scorer.alarm_times = {k: v for k, v in scorer.alarm_times.items() if not keep(k[0])} | {
+        (resource, name): last for resource, name, last in body.alarms if keep(resource)
+    }
+    _clocks(scorer, body)
+
+
+def _clocks(scorer: Scorer, body: Body) -> None:
+    scorer.watermark, scorer.active = body.watermark, body.active
+    scorer._next_due = 0 if scorer.info else NEVER
+
+
+def merge(scorer: Scorer, parents: list[tuple[list[Body], Callable[[str], bool]]]) -> list[str]:
+    """State of a child shard from the chains of its parents, each with what tells its resources.
+
+    A parent's ``keep`` must hold only for resources that were the parent's and are the child's. Deadlines of silence are kept in minutes of each parent's active clock, so they are carried
+    over as the time that was still left. The child's watermark is the earliest of its parents'.
+    """
+    notes: list[str] = []
+    watermarks, deadlines = [], []
+    for bodies, keep in parents:
+        for body in bodies:
+            notes += apply(scorer, body, keep=keep)
+        if bodies:
+            watermarks.append(scorer.watermark)
+            deadlines.append((scorer.active, keep))
+    if not watermarks:
+        return notes
+    for active, keep in deadlines:
+        mine = [slot for r, known in scorer.resources.items() if keep(r) for slot in known.values()]
+        for name in ("due", "due_alone"):
+            column = scorer.core[name]
+            waiting = [slot for slot in mine if column[slot] < NEVER]
+            column[waiting] -= active
+    scorer.watermark, scorer.active = min(watermarks), 0
+    scorer._next_due = 0 if scorer.info else NEVER
+    return notes
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """What a snapshot holds, for people and tools."""
+    body = decode(data)
+    return {
+        "format": FORMAT,
+        "kind": body.kind,
+        "series": len(body.series),
+        "bytes": len(data),
+        "watermarkMinute": body.watermark // MINUTE,
+        "openEpisodes": len(body.episodes),
+        "detectors": {rows.name: rows.version for rows in body.banks},
+    }
