@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import UTC, datetime
 
@@ -24,7 +25,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def confidence(score: float) -> int:
     """Confidence 0 to 99 of an anomaly score: rises with it, 80 where paging begins."""
-    for (x0, y0), (x1, y1) in zip(_CONFIDENCE, _CONFIDENCE[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(_CONFIDENCE):
         if score <= x1:
             return round(y0 + (y1 - y0) * (score - x0) / (x1 - x0))
     return 99

@@ -113,9 +113,7 @@ class ShardProcessor:
             for records in self._stream.records(shard, after, until):
                 self._score(held, records, report)
         except LookupError as error:
-            report.notes.append(
-                f"records up to {until} have left the stream ({error}); the models go on without them"
-            )
+            report.notes.append(f"records up to {until} have left the stream ({error}); the models go on without them")
         held.replay = None
 
     def _keep(self, shard: str, held: Restored) -> None:

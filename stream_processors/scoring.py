@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,9 +163,7 @@ class Scorer:
         size = 64
         self.row = np.zeros(size, np.int64)
         self.bank = np.full(size, -1, np.int64)
-        self.core = {
-            name: np.zeros(size, SERIES_FIELDS[name].newbyteorder("=")) for name in SERIES_FIELDS.names or ()
-        }
+        self.core = {name: np.zeros(size, SERIES_FIELDS[name].newbyteorder("=")) for name in SERIES_FIELDS.names or ()}
         self.special = np.zeros(size, np.bool_)
         self.open = np.zeros(size, np.bool_)
         self.dirty = np.zeros(size, np.bool_)
@@ -537,9 +536,7 @@ class Scorer:
                 emitted.append((index, self._revise(episode, "escalated", t)))
 
     @staticmethod
-    def _peak(
-        episode: Episode, t: int, value: float, score: float, found: Verdicts, at: int, bank: Bank
-    ) -> None:
+    def _peak(episode: Episode, t: int, value: float, score: float, found: Verdicts, at: int, bank: Bank) -> None:
         episode.peak_at, episode.observed, episode.score = t, value, score
         episode.tail = float(found.tail[at])
         known = bool(np.isfinite(found.expected[at]))
@@ -554,15 +551,19 @@ class Scorer:
             if share >= 0.005
         }
 
-    def _revise(self, episode: Episode, transition: str, t: int, closed_at: int | None = None) -> Insight:
+    def _revise(
+        self,
+        episode: Episode,
+        transition: Literal["opened", "escalated", "closed"],
+        t: int,
+        closed_at: int | None = None,
+    ) -> Insight:
         message = episode.message
         rarity, confidence = "", 99
         if episode.kind == "anomaly":
             rarity = explain.rarity(episode.tail, episode.interval)
             confidence = explain.confidence(episode.score)
-            message = (
-                explain.anomaly(episode) if closed_at is None else explain.anomaly_over(episode, closed_at)
-            )
+            message = explain.anomaly(episode) if closed_at is None else explain.anomaly_over(episode, closed_at)
         return revise(
             episode,
             transition,
@@ -570,7 +571,7 @@ class Scorer:
             message=message,
             confidence=confidence,
             rarity=rarity,
-            closed_at=closed_at,  # type: ignore[arg-type]
+            closed_at=closed_at,
         )
 
     def _close(self, key: tuple[str, str, str], t: int) -> Insight:
@@ -704,17 +705,13 @@ class Scorer:
         self.episodes["silence", info.resource, info.series] = episode
         outcome.insights.append(self._revise(episode, "opened", self.watermark))
 
-    def _heard(
-        self, slots: IntArray, t: IntArray, active: IntArray, emitted: list[tuple[int, Insight]]
-    ) -> None:
+    def _heard(self, slots: IntArray, t: IntArray, active: IntArray, emitted: list[tuple[int, Insight]]) -> None:
         """End the silence of series, and of hosts, that report again."""
         valid = np.flatnonzero(slots >= 0)
         for index in valid[self.core["silent"][slots[valid]] != 0]:
             slot = int(slots[index])
             state = int(self.core["silent"][slot])
-            if (
-                state == 0 or t[index] <= self.core["last"][slot]
-            ):  # its host was heard just before; a late event
+            if state == 0 or t[index] <= self.core["last"][slot]:  # its host was heard just before; a late event
                 continue
             info = self._known(slot)
             series = info.series if state == 1 else ""
@@ -731,9 +728,7 @@ class Scorer:
         for slot in slots:
             if self.core["silent"][slot]:
                 self.core["silent"][slot] = 0
-                wait = max(
-                    MISSED_INTERVALS * self.core["interval"][slot], GAP_FACTOR * self.core["gap"][slot]
-                )
+                wait = max(MISSED_INTERVALS * self.core["interval"][slot], GAP_FACTOR * self.core["gap"][slot])
                 minutes = int(np.ceil(wait / MINUTE)) + 1
                 self.core["due"][slot] = active + minutes
                 self.core["due_alone"][slot] = active + 2 * minutes
@@ -751,9 +746,7 @@ class Scorer:
         for resource, series in sorted(old):
             for key in (("anomaly", resource, series), ("silence", resource, series)):
                 if key in self.episodes:
-                    self.episodes[
-                        key
-                    ].message = f"{series} of {resource} has not reported for long and is forgotten."
+                    self.episodes[key].message = f"{series} of {resource} has not reported for long and is forgotten."
                     outcome.insights.append(self._close(key, self.watermark))
             self.forget(resource, series)
             if resource not in self.resources:
@@ -828,9 +821,7 @@ class Scorer:
             identity=identity,
         )
         if signal.active is None:  # an event has no end: it is told once, already over
-            outcome.insights.append(
-                self._revise(episode, "opened", signal.timestamp, closed_at=signal.timestamp)
-            )
+            outcome.insights.append(self._revise(episode, "opened", signal.timestamp, closed_at=signal.timestamp))
             return
         alarms = [k for k in self.episodes if k[0] == "alarm"] if len(self.episodes) >= MAX_ALARMS else []
         if len(alarms) >= MAX_ALARMS:

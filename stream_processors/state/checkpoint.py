@@ -139,9 +139,7 @@ class Checkpoint:
 
     # ------------------------------------------------------------------ loading
 
-    def load(
-        self, shard: str, pointer: Pointer | None, new: Callable[[], Scorer], stream: Stream
-    ) -> Restored:
+    def load(self, shard: str, pointer: Pointer | None, new: Callable[[], Scorer], stream: Stream) -> Restored:
         """State of a shard: from its own chain, else from its parents', else empty."""
         if pointer is None:
             return self._inherit(shard, new, stream)
@@ -150,9 +148,7 @@ class Checkpoint:
             bodies, reached = self._read(chain, damaged)
             if damaged and self.pointer(shard) != pointer:
                 # Not damage: snapshots this old are pruned once others have replaced them.
-                raise StaleWriter(
-                    f"shard {shard} was moved past version {pointer.version} while its state was loaded"
-                )
+                raise StaleWriter(f"shard {shard} was moved past version {pointer.version} while its state was loaded")
             if bodies:
                 scorer = new()
                 notes = [note for body in bodies for note in apply(scorer, body)]
@@ -213,7 +209,7 @@ class Checkpoint:
         version = old.version + 1 if old else 1
         chain = old.chain if old else ()
         full = not chain or bool(held.damaged) or len(chain) > MAX_DELTAS
-        full = full or sum(link.size for link in chain[1:]) >= chain[0].size > 0 and len(chain) > 2
+        full = full or (sum(link.size for link in chain[1:]) >= chain[0].size > 0 and len(chain) > 2)
         data = encode(scorer, full=full)
         kind = "base" if full else "delta"
         key = f"{self._folder(shard)}{version:012d}-{kind}-{hashlib.sha256(data).hexdigest()[:12]}.snap"

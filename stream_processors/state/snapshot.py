@@ -67,9 +67,7 @@ def encode(scorer: Scorer, *, full: bool = True) -> bytes:
 
     The bytes depend on the state only, not on the order in which series came to be.
     """
-    slots = [
-        slot for slot, info in enumerate(scorer.info) if info is not None and (full or scorer.dirty[slot])
-    ]
+    slots = [slot for slot, info in enumerate(scorer.info) if info is not None and (full or scorer.dirty[slot])]
     slots.sort(key=lambda slot: (scorer.info[slot].resource, scorer.info[slot].series))  # type: ignore[union-attr]
     chosen = np.array(slots, np.int64)
     columns = np.zeros(len(slots), SERIES_FIELDS)
@@ -152,14 +150,14 @@ def _check(body: Body) -> None:
         if len(rows.series) % 8 or len(rows.rows) != len(rows.series) // 8 * rows.row_bytes:
             raise DamagedSnapshot(f"snapshot's rows of detector {rows.name!r} do not fit its series")
         positions = np.frombuffer(rows.series, "<i8")
-        if len(positions) and not (0 <= positions.min() and positions.max() < count):
+        if len(positions) and (positions.min() < 0 or positions.max() >= count):
             raise DamagedSnapshot(f"snapshot's rows of detector {rows.name!r} name series that are not there")
 
 
-def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = lambda resource: True) -> list[str]:
+def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> list[str]:
     """Bring a base or a delta into a scorer.
 
-    ``keep`` tells which resources belong to the shard (others are left out). Returns notes for
+    ``keep`` tells which resources belong to the shard (others are left out); as it stands, all. Returns notes for
     people: which detectors restart their warm-up because the snapshot holds another version.
     """
     notes: list[str] = []
@@ -218,8 +216,9 @@ def _clocks(scorer: Scorer, body: Body) -> None:
 def merge(scorer: Scorer, parents: list[tuple[list[Body], Callable[[str], bool]]]) -> list[str]:
     """State of a child shard from the chains of its parents, each with what tells its resources.
 
-    A parent's ``keep`` must hold only for resources that were the parent's and are the child's. Deadlines of silence are kept in minutes of each parent's active clock, so they are carried
-    over as the time that was still left. The child's watermark is the earliest of its parents'.
+    A parent's ``keep`` must hold only for resources that were the parent's and are the child's.
+    Deadlines of silence are kept in minutes of each parent's active clock, so they are carried over
+    as the time that was still left. The child's watermark is the earliest of its parents'.
     """
     notes: list[str] = []
     watermarks, deadlines = [], []

@@ -34,9 +34,7 @@ class KinesisStream:
                         shard_id=shard_id,
                         range=HashRange(hash_range["StartingHashKey"], hash_range["EndingHashKey"]),
                         parents=tuple(
-                            found[name]
-                            for name in ("ParentShardId", "AdjacentParentShardId")
-                            if found.get(name)
+                            found[name] for name in ("ParentShardId", "AdjacentParentShardId") if found.get(name)
                         ),
                     )
             if not answer.get("NextToken"):
@@ -61,9 +59,7 @@ class KinesisStream:
         empty = 0
         while iterator and empty < EMPTY_ANSWERS:
             answer = self._kinesis.get_records(ShardIterator=iterator, Limit=GET_LIMIT)
-            found = [
-                _record(shard_id, r) for r in answer["Records"] if int(r["SequenceNumber"]) <= int(until)
-            ]
+            found = [_record(shard_id, r) for r in answer["Records"] if int(r["SequenceNumber"]) <= int(until)]
             if found:
                 empty = 0
                 yield found
