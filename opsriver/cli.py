@@ -13,10 +13,15 @@ import typer
 from opsriver.errors import Problem
 from opsriver.output import err
 
-COMMANDS: dict[str, str] = {"version": "opsriver.commands.version:version"}
+COMMANDS: dict[str, str] = {
+    "score": "opsriver.commands.score:score",
+    "version": "opsriver.commands.version:version",
+}
 """Command names and where their functions are, ``module:function``."""
 
-GROUPS: dict[str, str] = {}
+GROUPS: dict[str, str] = {
+    "dlq": "opsriver.commands.dlq:app",
+}
 """Groups of commands and where their Typer applications are."""
 
 
