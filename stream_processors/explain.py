@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from datetime import UTC, datetime
 
+from schemas.times import moment
 from stream_processors.detectors.base import SEVERITY_SCORES
 from stream_processors.episodes import Episode
 
@@ -51,14 +51,6 @@ def _digits(value: float) -> str:
         return f"{value:.3g}"
     decimals = max(0, 2 - math.floor(math.log10(size)))
     return f"{value:,.{decimals}f}"
-
-
-def moment(timestamp: int) -> str:
-    """Epoch milliseconds as ``2026-11-26 15:04 UTC``; text even where a calendar ends."""
-    try:
-        return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"epoch {timestamp} ms"
 
 
 def duration(milliseconds: float) -> str:

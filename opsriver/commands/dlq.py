@@ -112,7 +112,7 @@ def list_letters(
 
     from rich.table import Table
 
-    from stream_processors.explain import moment
+    from schemas.times import moment
 
     where = target.find(state, stack, region)
     letters = list(islice(_letters(where, day, code, partition_key), limit))
@@ -148,7 +148,7 @@ def show(
     """Show one letter with its bytes."""
     import msgspec
 
-    from stream_processors.explain import moment
+    from schemas.times import moment
 
     where = target.find(state, stack, region)
     letter = _one(where, letter_id)
@@ -186,10 +186,9 @@ def redrive(
     region: RegionOption = "",
 ) -> None:
     """Send letters again, each at most once; what would be refused again is not sent."""
-    from stream_processors.records.decode import decode
-
     from consumers.dead_letters.redrive import AlreadyRedriven
     from stream_processors.records.batch import StreamRecord
+    from stream_processors.records.decode import decode
 
     where = target.find(state, stack, region)
     if letter_ids:

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import msgspec
 
 
-
 class ConfigurationError(ValueError):
     """The configuration cannot be used; the text names the place, the value and the remedy."""
 

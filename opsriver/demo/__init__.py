@@ -1,0 +1,1 @@
+"""The demo: a fleet and this machine, through the whole pipeline, to alerts that are really delivered."""
