@@ -213,8 +213,8 @@ class _Decoding:
                 raise Refused("not-finite", f"value of {str(part.metric)[:60]!r} is not a finite number")
             unit = str(part.unit) if part.unit is not None else None
             series = self._named(part.resource, part.metric, part.dimensions, unit)
-            ready.append((part.resource, part.metric, series, self._timed(part.time, record.arrival), number_value, unit,
-                          part.dimensions))  # fmt: skip
+            timestamp = self._timed(part.time, record.arrival)
+            ready.append((part.resource, part.metric, series, timestamp, number_value, unit, part.dimensions))
         for offset, row in enumerate(ready):
             if len(row) == 1:
                 self.batch.signals.append(PlacedSignal(len(self.batch), number, sub, item + offset, row[0]))
@@ -296,9 +296,10 @@ class _Decoding:
         if timestamp > arrival + FUTURE_MS or timestamp < arrival - PAST_MS:
             where = "ahead of" if timestamp > arrival else "behind"
             raise Refused(
-                "time", f"timestamp {value!r} ({moment(timestamp)}) is too far {where} its arrival ({moment(arrival)}); "
+                "time",
+                f"timestamp {value!r} ({moment(timestamp)}) is too far {where} its arrival, {moment(arrival)}; "
                 "at most 1 hour ahead and 400 days behind are taken",
-            )  # fmt: skip
+            )
         return timestamp
 
 
@@ -311,6 +312,8 @@ def _converted(body: dict[str, Any], kind: type[Any]) -> Any:
 
 def _not_json(data: bytes, error: Exception) -> Refused:
     shown = data[:40].decode(errors="replace")
+    if "out of range" in str(error):
+        return Refused("not-finite", f"record holds a number beyond any float; it starts with {shown!r}")
     return Refused("not-json", f"record is not JSON ({error}); it starts with {shown!r}")
 
 

@@ -1,0 +1,1 @@
+"""The Insights table: writing revisions, reading them back."""
