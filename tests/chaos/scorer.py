@@ -99,6 +99,7 @@ class Stage:
                 AttributeDefinitions=[{"AttributeName": n, "AttributeType": t} for n, t in keys],
                 BillingMode="PAY_PER_REQUEST",
             )
+        self.emulator.client("kinesis").create_stream(StreamName=self.name, ShardCount=1)
         for bucket in ("state", "letters"):
             s3.create_bucket(Bucket=f"{self.name}-{bucket}")
         return self
