@@ -281,9 +281,13 @@ def chaos(rounds: int, seed: int, folder: Path, note: Any = lambda done: None) -
 
 
 def clean(report: dict[str, Any]) -> bool:
-    """Whether nothing was lost, doubled or different at any point."""
+    """Whether every point was reached, and nothing was lost, doubled or different at any of them."""
     return all(
-        not (row["lost"] or row["doubled"] or row["differing"]) and row["state"] and row["letters"] and row["place"]
+        row["kills"] >= row["rounds"] > 0
+        and not (row["lost"] or row["doubled"] or row["differing"])
+        and row["state"]
+        and row["letters"]
+        and row["place"]
         for row in report["points"].values()
     )
 
@@ -311,7 +315,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the report to this file")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=max(110, Console().width))
     with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("rounds", total=options.rounds)
         report = chaos(options.rounds, options.seed, Path(folder), lambda done: progress.update(task, completed=done))

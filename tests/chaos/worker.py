@@ -115,7 +115,9 @@ def install(trap: Trap) -> None:
             trap.at(before.get(doing.now, "-"))
 
         def sending(request: Any, **_: Any) -> None:
-            if getattr(doing, "now", None) == ("PutObject", "snapshot") and trap.passes("half of the snapshot uploaded"):
+            if getattr(doing, "now", None) == ("PutObject", "snapshot") and trap.passes(
+                "half of the snapshot uploaded"
+            ):
                 data = request.body if isinstance(request.body, bytes) else request.body.read()
                 request.body = HalfBody(data)
 

@@ -21,7 +21,9 @@ def steady(host: str, begin: int, end: int, metric: str = "cpu", value: float = 
 
 
 def in_time_order(*parts: list[Event | Signal]) -> list[Event | Signal]:
-    return sorted((item for part in parts for item in part), key=lambda e: e[2] if isinstance(e, tuple) else e.timestamp)
+    return sorted(
+        (item for part in parts for item in part), key=lambda e: e[2] if isinstance(e, tuple) else e.timestamp
+    )
 
 
 def score(items: list[Event | Signal], config: DetectorConfig | None = None) -> tuple[Scorer, list[Insight]]:
@@ -38,13 +40,17 @@ def test_late_and_repeated_events_are_counted_and_not_scored() -> None:
 
 def test_a_host_that_stops_is_one_insight_and_its_return_closes_it() -> None:
     items = in_time_order(
-        steady("quiet", 0, 100), steady("quiet", 0, 100, "memory"), steady("other", 0, 140),
-        steady("quiet", 130, 140), steady("quiet", 130, 140, "memory"),
+        steady("quiet", 0, 100),
+        steady("quiet", 0, 100, "memory"),
+        steady("other", 0, 140),
+        steady("quiet", 130, 140),
+        steady("quiet", 130, 140, "memory"),
     )
     _, insights = score(items)
     silences = [i for i in insights if i.kind == "silence"]
     assert [(i.transition, i.resource, i.metric, i.severity) for i in silences] == [
-        ("opened", "quiet", "*", "HIGH"), ("closed", "quiet", "*", "HIGH"),
+        ("opened", "quiet", "*", "HIGH"),
+        ("closed", "quiet", "*", "HIGH"),
     ]
     opened = silences[0]
     assert opened.timestamp == START + 100 * MINUTE, "the first sample that is missing"
