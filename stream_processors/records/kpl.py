@@ -1,82 +1,95 @@
 """KPL aggregates: many user records in one Kinesis record.
 
 Format: 4 bytes of magic, a protobuf message ``AggregatedRecord``, 16 bytes of MD5 over the message
-(https://github.com/awslabs/amazon-kinesis-producer, aggregation-format.md). A record that starts
-with the magic is an aggregate or it is damaged; it is never read as a plain record.
+(https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md). A record that
+starts with the magic is an aggregate or it is damaged; it is never read as a plain record.
+
+The message type is declared here, because importing aws_kinesis_agg's edits ``sys.path`` and prints,
+and registers its names in the process-wide pool.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from stream_processors.records.refused import Refused
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 DIGEST_SIZE = 16
+MAX_USER_RECORDS = 100_000
+"""Most user records of one aggregate: 10 MiB, the largest Kinesis record, in records of 100 bytes."""
 
 
-def _message_type() -> type[Message]:
-    """The message of the format's specification, in a pool of its own.
+def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
+    """User records of an aggregate in order: their partition keys, and their data.
 
-    The library's generated modules find each other through an edited import path; these do not need to.
+    Raises Refused (``damaged-aggregate``) where checksum, message or an index is wrong, and
+    (``too-large``) where there are absurdly many.
     """
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="opsriver/kpl.proto", package="opsriver.kpl", syntax="proto2")
-    record = file.message_type.add(name="Record")
-    for number, (name, kind, label) in enumerate(
-        (
-            ("partition_key_index", kinds.TYPE_UINT64, kinds.LABEL_REQUIRED),
-            ("explicit_hash_key_index", kinds.TYPE_UINT64, kinds.LABEL_OPTIONAL),
-            ("data", kinds.TYPE_BYTES, kinds.LABEL_REQUIRED),
-        ),
-        start=1,
-    ):
-        record.field.add(name=name, number=number, type=kind, label=label)
-    whole = file.message_type.add(name="AggregatedRecord")
-    whole.field.add(name="partition_key_table", number=1, type=kinds.TYPE_STRING, label=kinds.LABEL_REPEATED)
-    whole.field.add(name="explicit_hash_key_table", number=2, type=kinds.TYPE_STRING, label=kinds.LABEL_REPEATED)
-    whole.field.add(
-        name="records", number=3, type=kinds.TYPE_MESSAGE, label=kinds.LABEL_REPEATED, type_name=".opsriver.kpl.Record"
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("opsriver.kpl.AggregatedRecord"))
-
-
-_AggregatedRecord = _message_type()
-
-
-class DamagedAggregate(ValueError):
-    """The bytes carry the magic of an aggregate and are not a whole one; the text says why."""
-
-
-def is_aggregate(data: bytes) -> bool:
-    """Whether the record claims to be an aggregate."""
-    return data.startswith(MAGIC)
-
-
-def deaggregate(data: bytes) -> list[tuple[str, bytes]]:
-    """User records of an aggregate, in order, as (partition key, data).
-
-    Raises DamagedAggregate where the checksum, the message or an index is wrong.
-    """
-    if len(data) < len(MAGIC) + DIGEST_SIZE:
-        raise DamagedAggregate(f"aggregate of {len(data)} bytes is shorter than its magic and checksum")
+    size = len(data)
+    if size < len(MAGIC) + DIGEST_SIZE:
+        raise _damaged(f"it has {size} bytes, fewer than its magic and checksum alone")
     content = data[len(MAGIC) : -DIGEST_SIZE]
     if hashlib.md5(content, usedforsecurity=False).digest() != data[-DIGEST_SIZE:]:
-        raise DamagedAggregate("aggregate's MD5 checksum does not match its content; it was cut or altered on the way")
-    message: Any = _AggregatedRecord()
+        raise _damaged(f"the MD5 checksum at its end does not match its {size} bytes; it was cut or altered on the way")
+    message_type, decode_error = _message()
+    message = message_type()
     try:
         message.ParseFromString(content)
-    except DecodeError as error:
-        raise DamagedAggregate(f"aggregate is not a valid protobuf message: {error}") from None
-    keys = list(message.partition_key_table)
+    except decode_error as error:
+        raise _damaged(f"its content is no valid protobuf message ({str(error)[:100]})") from None
+    records = message.records
+    if not records:
+        raise _damaged("it holds no user records")
+    if len(records) > MAX_USER_RECORDS:
+        raise Refused("too-large", f"KPL aggregate holds {len(records)} user records; at most {MAX_USER_RECORDS}")
     try:
-        found = [(keys[record.partition_key_index], record.data) for record in message.records]
+        table = list(message.partition_key_table)
+        return [table[record.partition_key_index] for record in records], [record.data for record in records]
+    except UnicodeDecodeError:
+        raise _damaged("a partition key is not UTF-8") from None
     except IndexError:
-        raise DamagedAggregate(f"aggregate names a partition key beyond its table of {len(keys)}") from None
-    if not found:
-        raise DamagedAggregate("aggregate holds no records")
-    return found
+        raise _damaged(
+            f"a user record points beyond its table of {len(message.partition_key_table)} partition keys"
+        ) from None
+
+
+def _damaged(why: str) -> Refused:
+    return Refused("damaged-aggregate", f"KPL aggregate is damaged: {why}; the producer must send it again")
+
+
+@cache
+def _message() -> tuple[Any, type[Exception]]:
+    """``AggregatedRecord`` and the error of parsing one; imported when the first aggregate comes."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+    kind = descriptor_pb2.FieldDescriptorProto
+    optional, required, repeated = kind.LABEL_OPTIONAL, kind.LABEL_REQUIRED, kind.LABEL_REPEATED
+    file = descriptor_pb2.FileDescriptorProto(name="opsriver/kpl.proto", package="opsriver.kpl", syntax="proto2")
+    fields: dict[str, list[tuple[str, int, Any, Any, str]]] = {
+        "Tag": [
+            ("key", 1, required, kind.TYPE_STRING, ""),
+            ("value", 2, optional, kind.TYPE_STRING, ""),
+        ],
+        "Record": [
+            ("partition_key_index", 1, required, kind.TYPE_UINT64, ""),
+            ("explicit_hash_key_index", 2, optional, kind.TYPE_UINT64, ""),
+            ("data", 3, required, kind.TYPE_BYTES, ""),
+            ("tags", 4, repeated, kind.TYPE_MESSAGE, ".opsriver.kpl.Tag"),
+        ],
+        "AggregatedRecord": [
+            ("partition_key_table", 1, repeated, kind.TYPE_STRING, ""),
+            ("explicit_hash_key_table", 2, repeated, kind.TYPE_STRING, ""),
+            ("records", 3, repeated, kind.TYPE_MESSAGE, ".opsriver.kpl.Record"),
+        ],
+    }
+    for name, members in fields.items():
+        declared = file.message_type.add(name=name)
+        for field, number, label, type_, type_name in members:
+            declared.field.add(name=field, number=number, label=label, type=type_, type_name=type_name or None)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    aggregated = message_factory.GetMessageClass(pool.FindMessageTypeByName("opsriver.kpl.AggregatedRecord"))
+    return aggregated, message.DecodeError

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 Path = tuple[str, ...]
 
@@ -27,8 +29,8 @@ class ServiceRule:
     resource: tuple[Path, ...]
     message: str
     state: Path = ()
-    severities: Mapping[str, str] = field(default_factory=dict)
-    default: str = "LOW"
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+    default: Severity = "LOW"
     begins: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     why: tuple[Path, ...] = ()
@@ -200,7 +202,7 @@ def short(arn: str) -> str:
     return tail.removeprefix("function:").removeprefix("instance/").removeprefix("stateMachine:") or arn
 
 
-def severity(rule: ServiceRule, source: str, state: str) -> str:
+def severity(rule: ServiceRule, source: str, state: str) -> Severity:
     """Severity of a state. GuardDuty's numbers follow its own bands: 7 and more high, 4 and more medium."""
     if source == "aws.guardduty":
         try:
@@ -209,3 +211,31 @@ def severity(rule: ServiceRule, source: str, state: str) -> str:
             return "MEDIUM"
         return "CRITICAL" if number >= 9 else "HIGH" if number >= 7 else "MEDIUM" if number >= 4 else "LOW"
     return rule.severities.get(state.lower(), rule.default)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an event says. ``active`` is None where it neither begins nor ends anything."""
+
+    resource: str
+    name: str
+    severity: Severity
+    message: str
+    active: bool | None
+
+
+def read(event: dict[str, Any], source: str, detail_type: str) -> Found:
+    """Read an event of any service by its rule, or by the general one."""
+    rule = RULES.get((source, detail_type), GENERIC)
+    resource = next((text for path in rule.resource if (text := look(event, path))), "") or source
+    state = look(event, rule.state)
+    why = next((text for path in rule.why if (text := look(event, path))), "")
+    shown = short(resource)
+    lower = state.lower()
+    return Found(
+        resource=shown,
+        name=detail_type,
+        severity=severity(rule, source, state),
+        message=rule.message.format(resource=shown, state=state or "?", why=why).strip(" :"),
+        active=True if lower in rule.begins else False if lower in rule.ends else None,
+    )

@@ -1,0 +1,204 @@
+"""OpsRiver's own formats: the native metric (the fast path) and the host sample.
+
+What these two accept is declared in ``schemas.events``; here they are read straight into columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import msgspec
+
+from schemas.events import HOST_METRICS
+from stream_processors.records import sink as sinks
+from stream_processors.records import times
+from stream_processors.records.refused import Refused, missing, wrong_type
+from stream_processors.records.sink import Sink
+
+
+class MetricWire(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A native metric as it is parsed on the fast path: names unchecked, dimensions unread."""
+
+    resource: str
+    metric: str
+    timestamp: int | float | str
+    value: float
+    unit: str | None = None
+    dimensions: msgspec.Raw = msgspec.Raw()
+
+
+parse = msgspec.json.Decoder(MetricWire).decode
+"""Parse a native metric; raises what msgspec raises. Documents with further fields go the slow way."""
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises at bytes that are not what was asked for."""
+
+_Series = tuple[str, str, str | None, dict[str, str] | None]
+_CACHED = 32_768
+_CACHED_LENGTH = 1024
+_series: dict[tuple[str, str | None, bytes], _Series] = {}
+_dimensions = msgspec.json.Decoder(dict[str, Any] | None)
+
+
+def begin() -> None:
+    """Keep the cache of series within its bound; called once a batch."""
+    if len(_series) > _CACHED:
+        _series.clear()
+
+
+def append_users(
+    sink: Sink, run: Sequence[MetricWire], places: range, users: Sequence[bytes], keys: Sequence[str]
+) -> None:
+    """Append metrics that are each a user record of their own, column by column.
+
+    ``places`` are their sub-sequences and indexes into ``users`` and ``keys``. One that is refused
+    becomes a dead letter, the others stay.
+    """
+    count = len(run)
+    if _append_columns(sink, run):
+        sink.batch.sub_sequence += places
+        sink.batch.item += [0] * count
+        return
+    for place, wire in zip(places, run, strict=True):
+        sink.sub_sequence, sink.item, sink.partition_key = place, 0, keys[place]
+        _append_one(sink, wire, users[place])
+
+
+def append_elements(sink: Sink, run: Sequence[MetricWire], parts: Sequence[bytes]) -> None:
+    """Append metrics that are elements of the sink's user record; ``parts`` are their bytes."""
+    count = len(run)
+    if _append_columns(sink, run):
+        sink.batch.sub_sequence += [sink.sub_sequence] * count
+        sink.batch.item += range(sink.item, sink.item + count)
+        sink.item += count
+        return
+    for wire, part in zip(run, parts, strict=True):
+        _append_one(sink, wire, part)
+
+
+def _append_columns(sink: Sink, run: Sequence[MetricWire]) -> bool:
+    """Append all columns but the place; False, with nothing appended, where one of the run is refused."""
+    arrival = sink.record.arrival
+    try:
+        resource, series, timestamp, value = _columns(run, arrival)
+    except (Refused, *UNREADABLE):
+        return False
+    count = len(run)
+    sink.make_room(count)
+    batch = sink.batch
+    batch.record += [sink.index] * count
+    batch.resource += resource
+    batch.series += [s[0] for s in series]
+    batch.metric += [s[1] for s in series]
+    batch.unit += [s[2] for s in series]
+    batch.dimensions += [s[3] for s in series]
+    batch.timestamp += timestamp
+    batch.value += value
+    batch.arrival += [arrival] * count
+    return True
+
+
+def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_Series], list[int], list[float]]:
+    """Columns of a run, or the first problem in it."""
+    known_names = sinks.checked
+    try:
+        resource = [known_names[wire.resource] for wire in run]
+    except KeyError:
+        resource = [sinks.name(wire.resource, "resource") for wire in run]
+    known = _series
+    try:
+        series = [known[wire.metric, wire.unit, bytes(wire.dimensions)] for wire in run]
+    except KeyError:
+        series = [_series_of(wire) for wire in run]
+    moments = [wire.timestamp for wire in run]
+    timestamp = [
+        moment
+        if moment.__class__ is int and moment >= times.MILLISECONDS_FROM  # type: ignore[operator]
+        else times.milliseconds(moment)
+        for moment in moments
+    ]
+    for edge in (min(timestamp), max(timestamp)):
+        times.check(edge, arrival, edge)
+    # Adding zero makes -0.0 the plain zero, as sink.number does.
+    return resource, series, timestamp, [wire.value + 0.0 for wire in run]
+
+
+def _series_of(wire: MetricWire) -> _Series:
+    raw = bytes(wire.dimensions)
+    key = (wire.metric, wire.unit, raw)
+    found = _series.get(key)
+    if found is None:
+        metric = sinks.name(wire.metric, "metric")
+        dimensions = sinks.checked_dimensions(_dimensions.decode(raw)) if raw else None
+        found = (sinks.checked_series(metric, dimensions), metric, sinks.unit_name(wire.unit), dimensions)
+        if len(raw) + len(wire.metric) <= _CACHED_LENGTH:
+            _series[key] = found
+    return found
+
+
+def _append_one(sink: Sink, wire: MetricWire, raw: bytes) -> None:
+    try:
+        raw_dimensions = bytes(wire.dimensions)
+        metric(
+            sink,
+            {
+                "resource": wire.resource,
+                "metric": wire.metric,
+                "timestamp": wire.timestamp,
+                "value": wire.value,
+                "unit": wire.unit,
+                "dimensions": msgspec.json.decode(raw_dimensions) if raw_dimensions else None,
+            },
+        )
+    except Refused as refusal:
+        sink.refuse(refusal, raw)
+    except UNREADABLE as error:
+        from stream_processors.records.document import refusal_of
+
+        sink.refuse(refusal_of(error, raw), raw)
+
+
+def is_metric(document: dict[str, Any]) -> bool:
+    """Whether a document means to be a native metric."""
+    return "metric" in document or ("resource" in document and "value" in document)
+
+
+def metric(sink: Sink, document: dict[str, Any]) -> None:
+    """Read a native metric from a parsed document. Raises Refused."""
+    for field in ("resource", "metric", "timestamp", "value"):
+        if field not in document:
+            raise missing(field, "native metric")
+    dimensions = document.get("dimensions")
+    if not _is_object(dimensions):
+        raise wrong_type("dimensions", dimensions, "an object of texts")
+    value = sinks.number(document["value"], "value")
+    sink.metric(
+        document["resource"],
+        document["metric"],
+        sink.time(document["timestamp"]),
+        value,
+        document.get("unit"),
+        dimensions,
+    )
+
+
+def _is_object(value: Any) -> TypeGuard[dict[Any, Any] | None]:
+    return value is None or isinstance(value, dict)
+
+
+def is_host_sample(document: dict[str, Any]) -> bool:
+    """Whether a document means to be a host sample."""
+    return "hostname" in document
+
+
+def host_sample(sink: Sink, document: dict[str, Any]) -> None:
+    """Read a host sample into its four events. Raises Refused with none of them appended."""
+    for field in ("hostname", "timestamp", *HOST_METRICS):
+        if field not in document:
+            raise missing(field, "host sample")
+    hostname = sinks.name(document["hostname"], "hostname")
+    values = [(field, sinks.number(document[field], field), unit) for field, unit in HOST_METRICS.items()]
+    timestamp = sink.time(document["timestamp"])
+    for field, value, unit in values:
+        sink.metric(hostname, field, timestamp, value, unit)
