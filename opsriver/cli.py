@@ -14,6 +14,9 @@ from opsriver.errors import Problem
 from opsriver.output import err
 
 COMMANDS: dict[str, str] = {
+    "up": "opsriver.commands.up:up",
+    "down": "opsriver.commands.down:down",
+    "status": "opsriver.commands.down:status",
     "score": "opsriver.commands.score:score",
     "version": "opsriver.commands.version:version",
 }
