@@ -8,48 +8,56 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from schemas.insights import Insight
+from runtime.dynamodb import Item, attribute, plain
+from schemas.insights import SEVERITY_ORDER, Insight
 
 WRITERS = 8
+"""Insights written at the same time."""
 SEVERITY_INDEX = "severity-timestamp-index"
 RESOURCE_INDEX = "resource-timestamp-index"
 MAX_LIST = 100
-"""Most hosts or related insights kept in an item."""
+"""Most hosts, related insights, dimensions or families of evidence kept in an item."""
 MAX_TEXT = 2_000
-LARGEST, SMALLEST = 9.9e125, 1e-130
+"""Longest message kept in an item, in characters."""
+MAX_BYTES = 300_000
+"""Largest item before it is shortened further; DynamoDB refuses more than 400 KB."""
 
 
 class StoreUnavailable(RuntimeError):
-    """The table did not take a write within the bounded retries; the batch must come again."""
+    """The table did not answer within the bounded retries; the batch must come again."""
 
 
 class InsightStore:
-    """The Insights table. ``dynamodb`` is a low-level boto3 client."""
+    """The Insights table.
+
+    ``dynamodb`` is a low-level client with bounded, jittered retries (``runtime.clients``).
+    """
 
     def __init__(self, dynamodb: Any, table: str) -> None:
         self._dynamodb, self._table = dynamodb, table
 
     def write(self, insights: Sequence[Insight]) -> int:
-        """Write revisions, those of one insight in order; returns how many were new.
+        """Write revisions, those of one insight in the order given; returns how many were new.
 
-        A revision that is there already, or was overtaken, is left alone. Raises StoreUnavailable
-        where the table does not answer.
+        Every revision is a write of its own, so that readers of the table's stream see each
+        transition. A revision that is there already, or was overtaken, is left alone. Raises
+        StoreUnavailable naming the table; writing the same again is then safe.
         """
         groups: dict[str, list[Insight]] = defaultdict(list)
         for insight in insights:
             groups[insight.insight_id].append(insight)
-        if not groups:
-            return 0
         try:
-            if len(groups) == 1:
+            if len(groups) < 2:
                 return sum(self._write_group(group) for group in groups.values())
-            with ThreadPoolExecutor(WRITERS) as pool:
+            with ThreadPoolExecutor(min(WRITERS, len(groups))) as pool:
                 return sum(pool.map(self._write_group, groups.values()))
         except (ClientError, BotoCoreError) as error:
-            raise StoreUnavailable(f"table {self._table} did not take an insight: {error}") from error
+            raise self._unavailable("take an insight", error) from error
+
+    def _unavailable(self, what: str, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(f"table {self._table} did not {what}: {error}")
 
     def _write_group(self, revisions: list[Insight]) -> int:
         return sum(self._put(insight) for insight in revisions)
@@ -69,43 +77,59 @@ class InsightStore:
         return True
 
     def get(self, insight_id: str) -> Insight | None:
-        """The insight with this id; None where there is none."""
-        answer = self._dynamodb.query(
-            TableName=self._table,
-            KeyConditionExpression="insightId = :id",
-            ExpressionAttributeValues={":id": {"S": insight_id}},
-            Limit=1,
+        """The insight with this id at its last revision; None where there is none.
+
+        Raises StoreUnavailable.
+        """
+        answer = self._query(
+            {
+                "TableName": self._table,
+                "KeyConditionExpression": "insightId = :id",
+                "ExpressionAttributeValues": {":id": {"S": insight_id}},
+                "ConsistentRead": True,
+                "Limit": 1,
+            }
         )
         return from_item(answer["Items"][0]) if answer["Items"] else None
 
     def recent(
-        self, *, severity: str | None = None, resource: str | None = None, since: int = 0, limit: int = 100
+        self,
+        *,
+        severity: str | None = None,
+        resource: str | None = None,
+        since: int | None = None,
+        limit: int = 100,
     ) -> list[Insight]:
-        """Insights that opened at or after ``since`` (epoch ms), newest first, by the indexes.
+        """Insights that opened at or after ``since`` (epoch ms), newest first, read by the indexes.
 
-        Without ``severity`` and ``resource`` all severities are asked and merged.
+        Without ``severity`` and ``resource`` all severities are asked and merged. Raises
+        StoreUnavailable.
         """
         if resource is not None:
-            found = self._index(RESOURCE_INDEX, "resource", resource, since, limit, severity)
+            found = list(self._index(RESOURCE_INDEX, "resource", resource, since or 0, limit, severity))
         else:
-            names = [severity] if severity else ["CRITICAL", "HIGH", "MEDIUM", "LOW"]
-            found = (one for name in names for one in self._index(SEVERITY_INDEX, "severity", name, since, limit, None))
+            names = [severity] if severity else list(SEVERITY_ORDER)
+            found = [
+                one for name in names for one in self._index(SEVERITY_INDEX, "severity", name, since or 0, limit, None)
+            ]
         return sorted(found, key=lambda i: (-i.timestamp, i.insight_id))[:limit]
 
     def _index(
-        self, index: str, attribute: str, value: str, since: int, limit: int, severity: str | None
+        self, index: str, name: str, value: str, since: int, limit: int, severity: str | None
     ) -> Iterator[Insight]:
         request: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": index,
             "KeyConditionExpression": "#a = :a AND #t >= :t",
-            "ExpressionAttributeNames": {"#a": attribute, "#t": "timestamp"},
+            "ExpressionAttributeNames": {"#a": name, "#t": "timestamp"},
             "ExpressionAttributeValues": {":a": {"S": value}, ":t": {"N": str(since)}},
             "ScanIndexForward": False,
         }
+        if severity is None:
+            request["Limit"] = limit
         count = 0
         while True:
-            answer = self._dynamodb.query(**request)
+            answer = self._query(request)
             for item in answer["Items"]:
                 insight = from_item(item)
                 if severity is None or insight.severity == severity:
@@ -117,50 +141,49 @@ class InsightStore:
                 return
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-
-def to_item(insight: Insight) -> dict[str, Any]:
-    """An insight as a DynamoDB item; numbers keep every digit, long lists and texts are shortened."""
-    fields = msgspec.to_builtins(insight)
-    fields["affectedHosts"] = insight.affected_hosts[:MAX_LIST]
-    fields["message"] = insight.message[:MAX_TEXT]
-    if insight.related:
-        fields["related"] = insight.related[:MAX_LIST]
-    return {name: _attribute(value) for name, value in fields.items() if value is not None}
+    def _query(self, request: dict[str, Any]) -> Any:
+        try:
+            return self._dynamodb.query(**request)
+        except (ClientError, BotoCoreError) as error:
+            raise self._unavailable("answer", error) from error
 
 
-def _attribute(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"BOOL": value}
-    if isinstance(value, str):
-        return {"S": value}
-    if isinstance(value, float):
-        return {"N": repr(_storable(value))}
-    if isinstance(value, int):
-        return {"N": str(value)}
-    if isinstance(value, list):
-        return {"L": [_attribute(one) for one in value]}
-    return {"M": {name: _attribute(one) for name, one in value.items()}}
+def to_item(insight: Insight) -> Item:
+    """An insight as a DynamoDB item, ``from_item`` of which is the insight again.
+
+    Numbers keep every digit within DynamoDB's range; NaN is left out. Lists and texts are shortened
+    where an item would grow towards DynamoDB's 400 KB.
+    """
+    fields: dict[str, Any] = msgspec.to_builtins(insight)
+    _shorten(fields, MAX_LIST, MAX_TEXT)
+    if len(msgspec.json.encode(fields)) > MAX_BYTES:
+        _shorten(fields, 10, 256)
+    return {name: attribute(value) for name, value in fields.items() if not _absent(value)}
 
 
-def _storable(value: float) -> float:
-    """DynamoDB's numbers end before floats do; what lies beyond is cut to its range."""
-    if abs(value) > LARGEST:
-        return LARGEST if value > 0 else -LARGEST
-    return value if abs(value) >= SMALLEST else 0.0
+def _shorten(fields: dict[str, Any], entries: int, characters: int) -> None:
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = value[:characters]
+        elif isinstance(value, list):
+            fields[name] = [one[:characters] for one in value[:entries]]
+        elif isinstance(value, dict):
+            kept = list(value.items())[:entries]
+            fields[name] = {
+                key[:characters]: one[:characters] if isinstance(one, str) else one
+                for key, one in kept
+                if not _absent(one)
+            }
 
 
-def from_item(item: dict[str, Any]) -> Insight:
-    """An insight from a DynamoDB item or a stream image."""
-    deserialize = TypeDeserializer().deserialize
-    plain = {name: _plain(deserialize(value)) for name, value in item.items()}
-    return msgspec.convert(plain, Insight, strict=False)
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, str | bool) or value is None:
-        return value
-    return int(value) if value == int(value) else float(value)
+def from_item(item: Item) -> Insight:
+    """An insight from a DynamoDB item or a stream image.
+
+    Raises msgspec.ValidationError where it holds none. Attributes that this version does not know
+    are passed over.
+    """
+    return msgspec.convert({name: plain(value) for name, value in item.items()}, Insight, strict=False)
