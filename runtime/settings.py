@@ -58,7 +58,17 @@ class PublisherSettings(msgspec.Struct, frozen=True):
 
     event_bus: str
     ledger_table: str
-    insights_table: str
+
+
+class NotifierSettings(msgspec.Struct, frozen=True):
+    """Settings of the notifier, which writes alerts for people."""
+
+    people_topic: str
+    ledger_table: str
+    slack_secret: str = ""
+    """Name or ARN of the secret that holds a Slack webhook's URL; empty for none."""
+    pagerduty_secret: str = ""
+    """Name or ARN of the secret that holds a PagerDuty Events v2 routing key; empty for none."""
     dashboard_url: str = ""
     runbook_url: str = ""
 
