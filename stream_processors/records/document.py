@@ -128,4 +128,20 @@ def kind_of(document: dict[str, Any]) -> Reader | None:
         from stream_processors.records import eventbridge
 
         return eventbridge.read
+    if "resourceMetrics" in document:
+        from stream_processors.records import otlp
+
+        return otlp.read
+    if "metric_name" in document or "metric_stream_name" in document:
+        from stream_processors.records import metric_stream
+
+        return metric_stream.read
+    if "fields" in document:
+        from stream_processors.records import telegraf
+
+        return telegraf.read
+    if "metrics" in document:
+        from stream_processors.records import telegraf
+
+        return telegraf.read_batch
     return None

@@ -40,11 +40,13 @@ def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
         message.ParseFromString(content)
     except decode_error as error:
         raise _damaged(f"its content is no valid protobuf message ({str(error)[:100]})") from None
-    records = message.records
-    if not records:
+    count = len(message.records)
+    if not count:
         raise _damaged("it holds no user records")
-    if len(records) > MAX_USER_RECORDS:
-        raise Refused("too-large", f"KPL aggregate holds {len(records)} user records; at most {MAX_USER_RECORDS}")
+    if count > MAX_USER_RECORDS:
+        raise Refused("too-large", f"KPL aggregate holds {count} user records; at most {MAX_USER_RECORDS} are allowed")
+    # Kept while both columns are read: each access would make the message's wrapper anew.
+    records = list(message.records)
     try:
         table = list(message.partition_key_table)
         return [table[record.partition_key_index] for record in records], [record.data for record in records]

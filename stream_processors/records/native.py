@@ -35,6 +35,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises at bytes that are not what was asked for."""
 
 _Series = tuple[str, str, str | None, dict[str, str] | None]
+_INTEGERS = {int}
 _CACHED = 32_768
 _CACHED_LENGTH = 1024
 _series: dict[tuple[str, str | None, bytes], _Series] = {}
@@ -89,10 +90,11 @@ def _append_columns(sink: Sink, run: Sequence[MetricWire]) -> bool:
     batch = sink.batch
     batch.record += [sink.index] * count
     batch.resource += resource
-    batch.series += [s[0] for s in series]
-    batch.metric += [s[1] for s in series]
-    batch.unit += [s[2] for s in series]
-    batch.dimensions += [s[3] for s in series]
+    names, metrics, units, dimensions = zip(*series, strict=True)
+    batch.series += names
+    batch.metric += metrics
+    batch.unit += units
+    batch.dimensions += dimensions
     batch.timestamp += timestamp
     batch.value += value
     batch.arrival += [arrival] * count
@@ -111,13 +113,9 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
         series = [known[wire.metric, wire.unit, bytes(wire.dimensions)] for wire in run]
     except KeyError:
         series = [_series_of(wire) for wire in run]
-    moments = [wire.timestamp for wire in run]
-    timestamp = [
-        moment
-        if moment.__class__ is int and moment >= times.MILLISECONDS_FROM  # type: ignore[operator]
-        else times.milliseconds(moment)
-        for moment in moments
-    ]
+    timestamp: list[Any] = [wire.timestamp for wire in run]
+    if set(map(type, timestamp)) != _INTEGERS or min(timestamp) < times.MILLISECONDS_FROM:
+        timestamp = [times.milliseconds(moment) for moment in timestamp]
     for edge in (min(timestamp), max(timestamp)):
         times.check(edge, arrival, edge)
     # Adding zero makes -0.0 the plain zero, as sink.number does.

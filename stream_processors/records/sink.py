@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -41,7 +41,7 @@ def name(value: Any, field: str) -> str:
         raise Refused("name", problem)
     if len(value) <= _CACHED_LENGTH:
         checked[value] = value
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def unit_name(value: Any, field: str = "unit") -> str | None:
@@ -133,34 +133,47 @@ class Sink:
 
     def metric(
         self,
-        resource: str,
-        metric: str,
+        resource: Any,
+        metric: Any,
         timestamp: int,
         value: float,
-        unit: str | None = None,
-        dimensions: Mapping[str, str] | None = None,
+        unit: Any = None,
+        dimensions: Mapping[Any, Any] | None = None,
     ) -> None:
-        """Append one metric event. Names are checked here; ``timestamp`` comes from ``time``, ``value``
-        from ``number``. Raises Refused with nothing appended."""
+        """Append one metric event. Names and unit are checked here; ``timestamp`` comes from ``time``,
+        ``value`` from ``number``. Raises Refused with nothing appended."""
+        self.metrics(resource, timestamp, [(metric, value)], unit, dimensions)
+
+    def metrics(
+        self,
+        resource: Any,
+        timestamp: int,
+        values: Sequence[tuple[Any, float]],
+        unit: Any,
+        dimensions: Mapping[Any, Any] | None,
+    ) -> None:
+        """Append values of one moment that share resource and dimensions; ``unit`` is one for all or a
+        list of one each. Raises Refused with none appended."""
         resource = name(resource, "resource")
-        metric = name(metric, "metric")
         good = checked_dimensions(dimensions)
-        series = checked_series(metric, good)
-        unit = unit_name(unit)
-        self.make_room()
+        metrics = [name(metric, "metric") for metric, _ in values]
+        series = [checked_series(metric, good) for metric in metrics]
+        count = len(values)
+        units = [unit_name(one) for one in unit] if isinstance(unit, list) else [unit_name(unit)] * count
+        self.make_room(count)
         batch = self.batch
-        batch.record.append(self.index)
-        batch.sub_sequence.append(self.sub_sequence)
-        batch.item.append(self.item)
-        batch.resource.append(resource)
-        batch.metric.append(metric)
-        batch.series.append(series)
-        batch.timestamp.append(timestamp)
-        batch.value.append(value)
-        batch.arrival.append(self.record.arrival)
-        batch.unit.append(unit)
-        batch.dimensions.append(good)
-        self.item += 1
+        batch.record += [self.index] * count
+        batch.sub_sequence += [self.sub_sequence] * count
+        batch.item += range(self.item, self.item + count)
+        batch.resource += [resource] * count
+        batch.metric += metrics
+        batch.series += series
+        batch.timestamp += [timestamp] * count
+        batch.value += [value for _, value in values]
+        batch.arrival += [self.record.arrival] * count
+        batch.unit += units
+        batch.dimensions += [good] * count
+        self.item += count
 
     def signal(self, signal: Signal) -> None:
         """Append one signal."""

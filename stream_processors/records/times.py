@@ -30,7 +30,7 @@ def milliseconds(value: Any, field: str = "timestamp") -> int:
     Raises Refused for anything else.
     """
     if value.__class__ is int:
-        return value if value >= MILLISECONDS_FROM else value * 1000  # type: ignore[no-any-return]
+        return value if value >= MILLISECONDS_FROM else value * 1000
     if value.__class__ is float:
         return round(value if value >= MILLISECONDS_FROM else value * 1000)
     if value.__class__ is str:
