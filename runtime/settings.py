@@ -61,16 +61,20 @@ class PublisherSettings(msgspec.Struct, frozen=True):
 
 
 class NotifierSettings(msgspec.Struct, frozen=True):
-    """Settings of the notifier, which writes alerts for people."""
+    """Settings of the notifier; secrets are named, never held."""
 
     people_topic: str
     ledger_table: str
     slack_secret: str = ""
-    """Name or ARN of the secret that holds a Slack webhook's URL; empty for none."""
     pagerduty_secret: str = ""
-    """Name or ARN of the secret that holds a PagerDuty Events v2 routing key; empty for none."""
     dashboard_url: str = ""
     runbook_url: str = ""
+
+
+class StreamSettings(msgspec.Struct, frozen=True):
+    """Settings of what only puts records on the stream."""
+
+    stream_name: str
 
 
 class ArchiverSettings(msgspec.Struct, frozen=True):

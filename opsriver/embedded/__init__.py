@@ -90,7 +90,7 @@ def start(
     port: int | None = None,
     parameters: Mapping[str, str] | None = None,
     detectors: Path | None = None,
-    note: Callable[[str], None] = lambda step: None,
+    note: Callable[[str], object] = len,
 ) -> Stack:
     """Start the embedded AWS, deploy the template and start the mapper.
 

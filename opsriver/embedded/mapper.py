@@ -266,6 +266,7 @@ class ShardReader(threading.Thread):
         self._stop.set()
 
     def run(self) -> None:
+        """Read until the shard ends or ``finish`` is called; errors are told and tried again."""
         while not self._stop.is_set():
             try:
                 if self._read():
@@ -513,8 +514,8 @@ class Mapper:
                 reader.unlisted = shard_id not in listed
         for shard in shards:
             key = (rules.uuid, shard["ShardId"])
-            reader = self.readers.get(key)
-            if (reader is not None and reader.is_alive()) or self.positions.read(*key).closed:
+            current = self.readers.get(key)
+            if (current is not None and current.is_alive()) or self.positions.read(*key).closed:
                 continue
             if self._ready(rules, shard, listed):
                 self.readers[key] = ShardReader(rules, shard["ShardId"], self.clients, self.positions, self.region)

@@ -1,0 +1,1 @@
+"""From insights to people: transitions, the ledger, the publisher, messages."""

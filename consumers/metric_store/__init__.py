@@ -1,0 +1,1 @@
+"""The Metrics table: one item a host and minute."""
