@@ -37,7 +37,7 @@ def read(sink: Sink, document: dict[str, Any]) -> None:
     total = _statistic(value, "sum")
     values = [(f"{name}.sum", total)]
     if count > 0:
-        values.insert(0, (name, total / count))
+        values.insert(0, (name, sinks.number(total / count, "the mean, value.sum / value.count,")))
     values += [
         (f"{name}.{statistic}", sinks.number(given, f"value.{statistic}"))
         for statistic, given in value.items()

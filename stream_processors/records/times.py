@@ -30,9 +30,9 @@ def milliseconds(value: Any, field: str = "timestamp") -> int:
     Raises Refused for anything else.
     """
     if value.__class__ is int:
-        return value if value >= MILLISECONDS_FROM else value * 1000
+        return value if abs(value) >= MILLISECONDS_FROM else value * 1000
     if value.__class__ is float:
-        return round(value if value >= MILLISECONDS_FROM else value * 1000)
+        return round(value if abs(value) >= MILLISECONDS_FROM else value * 1000)
     if value.__class__ is str:
         return from_text(value, field)
     raise wrong_type(field, value, "RFC 3339 text or epoch seconds")
