@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 
+from schemas.quantities import duration, quantity
 from schemas.times import moment
 from stream_processors.detectors.base import SEVERITY_SCORES
 from stream_processors.episodes import Episode
@@ -19,9 +19,6 @@ _CONFIDENCE = (
 )
 """Confidence by score, linear between these points."""
 
-_UNITS = {"Percent": " %", "Seconds": " s", "Milliseconds": " ms", "Bytes": " B", "None": "", "Count": ""}
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
 
 def confidence(score: float) -> int:
     """Confidence 0 to 99 of an anomaly score: rises with it, 80 where paging begins."""
@@ -29,38 +26,6 @@ def confidence(score: float) -> int:
         if score <= x1:
             return round(y0 + (y1 - y0) * (score - x0) / (x1 - x0))
     return 99
-
-
-def quantity(value: float, unit: str | None) -> str:
-    """A value with three significant digits, a decimal prefix where it helps, and its unit."""
-    suffix = _UNITS.get(unit or "", f" {unit}" if unit else "")
-    if unit in ("Bytes", "Bytes/Second") or (unit is None and abs(value) >= 1e6):
-        for size, prefix in _PREFIXES:
-            if abs(value) >= size:
-                base = "B" if unit == "Bytes" else "B/s" if unit == "Bytes/Second" else ""
-                return f"{_digits(value / size)} {prefix}{base}".rstrip()
-        suffix = " B" if unit == "Bytes" else " B/s" if unit == "Bytes/Second" else suffix
-    return f"{_digits(value)}{suffix}"
-
-
-def _digits(value: float) -> str:
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e7 or size < 1e-4:
-        return f"{value:.3g}"
-    decimals = max(0, 2 - math.floor(math.log10(size)))
-    return f"{value:,.{decimals}f}"
-
-
-def duration(milliseconds: float) -> str:
-    """A span of time in the unit that reads best: ``45 s``, ``12 min``, ``5 h``, ``40 days``."""
-    seconds = milliseconds / 1000
-    for size, name in ((86_400 * 2, "days"), (7_200, "h"), (120, "min")):
-        if seconds >= size:
-            per = {"days": 86_400, "h": 3_600, "min": 60}[name]
-            return f"{seconds / per:.0f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def rarity(tail: float, interval: float) -> str:
@@ -82,13 +47,11 @@ def anomaly(episode: Episode) -> str:
     if episode.expected_low is None or episode.expected_high is None:
         return f"{name} is {observed}, unusual for this series, since {moment(episode.opened_at)}."
     low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
-    if episode.observed > episode.expected_high:
-        where = "above"
-    elif episode.observed < episode.expected_low:
-        where = "below"
-    else:
-        where = "within the usual range but in an unusual pattern;"
-    return f"{name} is {observed}, {where} the expected {low} to {high}, since {moment(episode.opened_at)}."
+    since = f"since {moment(episode.opened_at)}"
+    if episode.expected_low <= episode.observed <= episode.expected_high:
+        return f"{name} moves unusually {since}; its value, {observed}, is within the expected {low} to {high}."
+    where = "above" if episode.observed > episode.expected_high else "below"
+    return f"{name} is {observed}, {where} the expected {low} to {high}, {since}."
 
 
 def anomaly_over(episode: Episode, closed_at: int) -> str:

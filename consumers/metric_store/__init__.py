@@ -1,1 +1,1 @@
-"""The Metrics table: one item a host and minute."""
+"""The Metrics table: one item a host and minute, written beside scoring and never in its way."""

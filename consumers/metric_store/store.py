@@ -1,144 +1,180 @@
-"""One item for each host and minute, written so that order and repetition do not matter.
+"""Host minutes in DynamoDB: merged by the rule of ``fold``, one write each, nothing overwritten unseen.
 
-The four columns of the host sample are attributes of their own; every other series of the minute is
-a key of the map ``metrics``. Of several values of one series in one minute the last by event time
-stays: each value carries its time in the map ``times``, and an older one never replaces it.
+An item carries a revision, and a write is on condition that the revision is the one last seen; a
+refused write answers with the item, which is merged and tried again. What was seen is remembered,
+so a minute whose readings come in several batches costs one write a batch and no read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from schemas.events import HOST_METRICS
-from stream_processors.records.batch import EventBatch
+from consumers.metric_store.fold import HostMinute, Readings, from_item, merge, to_attributes
+from runtime.dynamodb import plain
 
-MINUTE = 60_000
-MAX_SERIES = 300
-"""Series of one host and minute that are kept beside the host sample's; an item holds 400 KB."""
 WRITERS = 8
-LARGEST, SMALLEST = 9.9e125, 1e-130
-"""Bounds of DynamoDB's numbers."""
+"""Minutes written at the same time."""
+TRIES = 8
+"""Most tries of one write against other writers of the same item."""
+REMEMBERED = 100_000
+"""Most readings remembered from one batch to the next."""
+OPTIONAL = ("metrics", "units", "earlier")
+
+
+class Contended(RuntimeError):
+    """Others kept changing an item while it was being written."""
 
 
 @dataclass(slots=True)
-class Minute:
-    """What a batch says of one host and minute: series name to (event time, value)."""
+class Outcome:
+    """What became of the minutes of a batch.
 
-    hostname: str
-    start: int
-    values: dict[str, tuple[int, float]] = field(default_factory=dict)
-    records: set[int] = field(default_factory=set)
-    refused: int = 0
+    ``surplus`` counts series that found no room in their item. ``unfinished`` are the minutes that
+    must come again, with the first ``error`` (empty where only the time had run out).
+    """
+
+    written: int = 0
+    unchanged: int = 0
+    surplus: int = 0
+    unfinished: list[HostMinute] = field(default_factory=list)
+    error: str = ""
 
 
-def fold(batch: EventBatch) -> list[Minute]:
-    """The batch by host and minute; of several values of a series the last by event time stays."""
-    minutes: dict[tuple[str, int], Minute] = {}
-    columns = zip(batch.resource, batch.series, batch.timestamp, batch.value, batch.record, strict=True)
-    for resource, series, timestamp, value, record in columns:
-        start = timestamp // MINUTE * MINUTE
-        minute = minutes.get((resource, start))
-        if minute is None:
-            minute = minutes[resource, start] = Minute(resource, start)
-        minute.records.add(record)
-        held = minute.values.get(series)
-        if held is None and len(minute.values) >= MAX_SERIES + len(HOST_METRICS):
-            minute.refused += 1
-        elif held is None or timestamp >= held[0]:
-            minute.values[series] = (timestamp, value)
-    return list(minutes.values())
+@dataclass(slots=True)
+class _Seen:
+    revision: int
+    readings: Readings
 
 
 class MetricStore:
-    """The Metrics table. ``dynamodb`` is a low-level boto3 client."""
+    """The Metrics table. ``dynamodb`` is a low-level client with bounded, jittered retries."""
 
     def __init__(self, dynamodb: Any, table: str, ttl_days: int) -> None:
-        self._dynamodb, self._table = dynamodb, table
-        self._ttl = ttl_days * 86_400
+        self._dynamodb, self._table, self._ttl_days = dynamodb, table, ttl_days
+        self._seen: OrderedDict[tuple[str, int], _Seen] = OrderedDict()
+        self._held = 0
+        self._lock = Lock()
 
-    def write(self, minutes: Iterable[Minute]) -> list[tuple[Minute, Exception]]:
-        """Write minutes; returns those that the table did not take, with the error."""
+    def write(self, minutes: Sequence[HostMinute], *, time_left: Callable[[], bool] = lambda: True) -> Outcome:
+        """Write host minutes, in order as far as parallel writers go.
 
-        def attempt(minute: Minute) -> tuple[Minute, Exception] | None:
+        Nothing new is begun once one failed or ``time_left`` says no; what was not begun is
+        unfinished too. Never raises for the table's errors; writing again is safe.
+        """
+        outcome = Outcome()
+        stopped = False
+
+        def one(minute: HostMinute) -> None:
+            nonlocal stopped
             try:
-                self._write(minute)
-            except Exception as error:
-                return minute, error
-            return None
+                if stopped or not time_left():
+                    stopped = True
+                    result = None
+                else:
+                    result = self._write(minute)
+            except (ClientError, BotoCoreError, Contended) as error:
+                stopped = True
+                result = None
+                with self._lock:
+                    outcome.error = outcome.error or f"table {self._table}: {error}"
+            with self._lock:
+                if result is None:
+                    outcome.unfinished.append(minute)
+                    return
+                changed, surplus = result
+                outcome.written += changed
+                outcome.unchanged += not changed
+                outcome.surplus += surplus
 
-        with ThreadPoolExecutor(WRITERS) as pool:
-            return [failed for failed in pool.map(attempt, minutes) if failed is not None]
+        if len(minutes) < 2:
+            for minute in minutes:
+                one(minute)
+            return outcome
+        with ThreadPoolExecutor(min(WRITERS, len(minutes))) as pool:
+            for _ in pool.map(one, minutes):
+                pass
+        return outcome
 
-    def _write(self, minute: Minute) -> None:
-        """One conditional update for all; only where an older value meets a newer one, one for each series."""
-        everything = list(minute.values.items())
-        try:
-            self._update(minute, everything, self._ensure)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+    def _write(self, minute: HostMinute) -> tuple[bool, int]:
+        """Whether the item changed, and how many series found no room."""
+        key = (minute.hostname, minute.minute)
+        with self._lock:
+            seen = self._seen.get(key)
+        for attempt in range(TRIES):
+            if attempt > 1:
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))
+            merged = merge(seen.readings if seen else {}, minute.readings)
+            surplus = sum(series not in merged for series in minute.readings)
+            if not merged or (seen and merged == seen.readings):
+                return False, surplus
+            try:
+                self._update(minute, merged, seen)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                    self._forget(key)
+                    raise
+                seen = _seen(error.response.get("Item"))
+                continue
+            except BotoCoreError:
+                self._forget(key)
                 raise
-            for one in everything:
-                try:
-                    self._update(minute, [one], self._ensure)
-                except ClientError as older:
-                    if older.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                        raise
+            self._remember(key, _Seen((seen.revision if seen else 0) + 1, merged))
+            return True, surplus
+        self._forget(key)
+        raise Contended(f"item {key} was changed by others {TRIES} times in a row")
 
-    def _ensure(self, minute: Minute) -> None:
-        """Make the item with its maps, where it is new."""
+    def _update(self, minute: HostMinute, readings: Readings, seen: _Seen | None) -> None:
+        attributes = to_attributes(readings)
+        attributes["ttl"] = {"N": str(minute.minute // 1000 + self._ttl_days * 86_400)}
+        attributes["revision"] = {"N": str((seen.revision if seen else 0) + 1)}
+        names = [*attributes, *(name for name in OPTIONAL if name not in attributes)]
+        placeholder = {name: f"#{n}" for n, name in enumerate(names)}
+        expression = "SET " + ", ".join(f"{placeholder[name]} = :{name}" for name in attributes)
+        removed = [placeholder[name] for name in OPTIONAL if name not in attributes]
+        if removed:
+            expression += " REMOVE " + ", ".join(removed)
+        values = {f":{name}": value for name, value in attributes.items()}
+        condition = f"attribute_not_exists({placeholder['revision']})"
+        if seen:
+            condition = f"{placeholder['revision']} = :seen"
+            values[":seen"] = {"N": str(seen.revision)}
         self._dynamodb.update_item(
             TableName=self._table,
-            Key=_key(minute),
-            UpdateExpression="SET #m = if_not_exists(#m, :empty), #t = if_not_exists(#t, :empty), #x = :ttl",
-            ExpressionAttributeNames={"#m": "metrics", "#t": "times", "#x": "ttl"},
-            ExpressionAttributeValues={":empty": {"M": {}}, ":ttl": {"N": str(minute.start // 1000 + self._ttl)}},
+            Key={"hostname": {"S": minute.hostname}, "timestamp": {"N": str(minute.minute)}},
+            UpdateExpression=expression,
+            ConditionExpression=condition,
+            ExpressionAttributeNames={short: name for name, short in placeholder.items()},
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
 
-    def _update(
-        self, minute: Minute, items: list[tuple[str, tuple[int, float]]], ensure: Callable[[Minute], None]
-    ) -> None:
-        names: dict[str, str] = {"#t": "times", "#x": "ttl", "#m": "metrics"}
-        values: dict[str, Any] = {":ttl": {"N": str(minute.start // 1000 + self._ttl)}}
-        sets, conditions = ["#x = :ttl"], ["attribute_exists(#m)"]
-        for place, (series, (timestamp, value)) in enumerate(items):
-            names[f"#s{place}"] = series
-            values[f":v{place}"], values[f":t{place}"] = {"N": _number(value)}, {"N": str(timestamp)}
-            target = f"#s{place}" if series in HOST_METRICS else f"#m.#s{place}"
-            sets += [f"{target} = :v{place}", f"#t.#s{place} = :t{place}"]
-            conditions.append(f"(attribute_not_exists(#t.#s{place}) OR #t.#s{place} <= :t{place})")
-        request = {
-            "TableName": self._table,
-            "Key": _key(minute),
-            "UpdateExpression": "SET " + ", ".join(sets),
-            "ConditionExpression": " AND ".join(conditions),
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": values,
-        }
-        # A new minute is the usual case: its whole item is written at once. An expression has at most 4 KB.
-        if len(request["UpdateExpression"]) + len(request["ConditionExpression"]) > 4000 and len(items) > 1:  # type: ignore[arg-type]
-            half = len(items) // 2
-            self._update(minute, items[:half], ensure)
-            self._update(minute, items[half:], ensure)
-            return
-        try:
-            self._dynamodb.update_item(**request)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ConditionalCheckFailedException", "ValidationException"):
-                raise
-            ensure(minute)
-            self._dynamodb.update_item(**request)
+    def _remember(self, key: tuple[str, int], seen: _Seen) -> None:
+        with self._lock:
+            self._drop(key)
+            self._seen[key] = seen
+            self._held += len(seen.readings)
+            while self._held > REMEMBERED and self._seen:
+                self._drop(next(iter(self._seen)))
+
+    def _forget(self, key: tuple[str, int]) -> None:
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        before = self._seen.pop(key, None)
+        if before:
+            self._held -= len(before.readings)
 
 
-def _key(minute: Minute) -> dict[str, Any]:
-    return {"hostname": {"S": minute.hostname}, "timestamp": {"N": str(minute.start)}}
-
-
-def _number(value: float) -> str:
-    if abs(value) > LARGEST:
-        value = LARGEST if value > 0 else -LARGEST
-    return repr(value if abs(value) >= SMALLEST else 0.0)
+def _seen(item: dict[str, Any] | None) -> _Seen | None:
+    """What a refused write answered with; None where the item is gone."""
+    return _Seen(plain(item["revision"]), from_item(item)) if item else None

@@ -256,18 +256,18 @@ class ShardReader(threading.Thread):
         super().__init__(name=f"{rules.function.rsplit(':', 1)[-1]}/{shard[-12:]}", daemon=True)
         self._rules, self._shard, self._clients = rules, shard, clients
         self._positions, self._region = positions, region
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self._last_active = time.monotonic()
         self.unlisted = False
         """Set where the stream no longer lists the shard: it ends once it is drained."""
 
     def finish(self) -> None:
         """Ask the thread to end after the batch it has in hand."""
-        self._stop.set()
+        self._ending.set()
 
     def run(self) -> None:
         """Read until the shard ends or ``finish`` is called; errors are told and tried again."""
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             try:
                 if self._read():
                     return
@@ -275,10 +275,10 @@ class ShardReader(threading.Thread):
                 return
             except (ClientError, BotoCoreError) as error:
                 log.warning("%s: %s", self.name, str(error)[:300])
-                self._stop.wait(1.0)
+                self._ending.wait(1.0)
             except Exception:
                 log.exception("%s: unexpected; going on from the position", self.name)
-                self._stop.wait(1.0)
+                self._ending.wait(1.0)
 
     def _iterator(self) -> str | None:
         position = self._positions.read(self._rules.uuid, self._shard)
@@ -323,7 +323,7 @@ class ShardReader(threading.Thread):
         source = self._clients.kinesis if self._rules.kinesis else self._clients.streams
         held: list[Record] = []
         began = 0.0
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             answer = source.get_records(ShardIterator=iterator, Limit=min(self._rules.batch_size, 1000))
             found = [self._record(r) for r in answer["Records"]]
             iterator = answer.get("NextShardIterator")
@@ -336,7 +336,7 @@ class ShardReader(threading.Thread):
             while held and (len(held) >= self._rules.batch_size or ended or self._due(began)):
                 batch = self._cut(held)
                 self._work(batch)
-                if self._stop.is_set():
+                if self._ending.is_set():
                     return False
                 held = held[len(batch) :]
                 began = time.monotonic() if held else 0.0
@@ -350,7 +350,7 @@ class ShardReader(threading.Thread):
                 if held:
                     pause = min(pause, max(0.005, began + self._rules.window - time.monotonic()))
                 if not found:
-                    self._stop.wait(pause)
+                    self._ending.wait(pause)
         return False
 
     def _due(self, began: float) -> bool:
@@ -433,11 +433,11 @@ class ShardReader(threading.Thread):
             except (ClientError, BotoCoreError):
                 if attempt == 4:
                     raise
-                self._stop.wait(0.5)
+                self._ending.wait(0.5)
 
     def _wait(self, tries: int) -> None:
         pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(tries, 10))
-        if self._stop.wait(pause * random.uniform(0.5, 1.0)):
+        if self._ending.wait(pause * random.uniform(0.5, 1.0)):
             raise Stopped
 
 
