@@ -129,7 +129,7 @@ def _point(
     # All of a point is read before any of it is appended: a refused point leaves nothing behind.
     values = list(_distribution(name, point))
     quantiles = list(_quantiles(point)) if kind == "summary" else []
-    sink.metrics(resource, timestamp, values, unit, dimensions)
+    sink.metrics(resource, timestamp, values, ["Count", *[unit] * (len(values) - 1)], dimensions)
     for quantile, value in quantiles:
         sink.metrics(resource, timestamp, [(name, value)], unit, {**dimensions, "quantile": quantile})
 
