@@ -1,41 +1,142 @@
 """The default detector as a bank: the state of many series in columns, NumPy alone.
 
-Every family of evidence is a number whose ordinary size the series' own past tells. What is larger
-than usual counts by its logarithm, families add up concavely, the sum is smoothed, divided by what
-the series reaches on its ordinary days, and an incident is reported once: a bar rises when it starts
-and sinks afterwards. See docs/detectors.md.
+Thirteen channels of evidence look at a value: its distance from what is expected, the residual
+against the time of day and of the week, ranges never seen before, differences of means over five
+time scales, and restlessness. Each is measured against the mean square of its own past, counts by
+its logarithm, and the channels add up concavely. The sum, smoothed over minutes to an hour, is
+divided by what the series reaches on an ordinary day. A second judge, for single values, compares
+what no predictor explains with an extreme-value tail fitted to the series' own past. An incident is
+reported once: a bar rises when it starts and sinks afterwards. docs/detectors.md tells why.
 
 Knows neither the clock nor randomness, and imports neither river nor SciPy.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_processors.detectors.base import Bank, FloatArray, IntArray, Verdicts
 
-HOUR = 3_600_000.0
-DAY = 24 * HOUR
-DAY_BINS = 48
-WEEK_BINS = 168
+_T = TypeVar("_T", bound=np.generic)
 
-LARGEST = 1e100
+MINUTE = 60_000.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+
+# Tables of the season: half-hours of a day and hours of a week, in UTC.
+_DAY_BINS, _DAY_BIN = 48, HOUR / 2
+_WEEK_BINS, _WEEK_BIN = 168, HOUR
+_BINS = _DAY_BINS + _WEEK_BINS
+_VISITS_DAY = 14.0
+"""The time-of-day table forgets over this many visits of a bin, that is days."""
+_VISITS_WEEK = 8.0
+"""The hour-of-week table forgets over this many visits of a bin, that is weeks."""
+
+_SCALES = tuple(HOUR / 2 * 4**k for k in range(5))
+"""Time constants of the means: half an hour to 128 hours, four times longer each."""
+_MEMORY = 100 * DAY
+"""Calibration of the channels forgets over this time; until then every event counts alike."""
+_SEASON_MEMORY = 4 * DAY
+"""Over this time the errors of the season and of the plain mean are compared."""
+_SMOOTH = (8 * MINUTE, 24 * MINUTE, 72 * MINUTE)
+"""Evidence is the mean of three smoothings, three times longer each."""
+_LONGEST_STEP = 8.0
+"""A gap counts as at most this many typical intervals."""
+
+_QUIET = 4.0
+"""Evidence starts near this many mean squares, i.e. twice the ordinary size."""
+_CLIP = 400.0
+"""A channel's calibration takes in at most this many mean squares at once."""
+_LOUDEST = math.log(100.0)
+"""The evidence of one channel is bounded: a hundred times the usual size is enough."""
+_DAY_GAIN = 0.2
+"""Weight of the latest day in what an ordinary day reaches."""
+_YOUNG = 6.0
+"""Added to the divisor of a new series, falling as 1 / (1 + days)."""
+_BAR_RISE, _BAR_TOP = 2.0, 1.5
+"""A report raises the bar to twice its strength, of which at most this much counts."""
+_BAR_START, _BAR_SHARE, _BAR_LONGEST = 2 * HOUR, 0.05, WEEK
+"""The bar sinks over two hours plus a twentieth of the series' age, at most a week."""
+
+_TAIL_START = 3.0
+"""Residuals beyond this many root mean squares belong to the fitted tail."""
+_TAIL_RATE, _TAIL_MEAN = 0.0015, 0.3
+"""Share beyond and mean excess for Gaussian noise: what is assumed before it is learned."""
+_TAIL_PRIOR, _TAIL_PRIOR_EVENTS = 10.0, 1000.0
+"""Weight of these assumptions, in exceedances and in events."""
+_TAIL_MEMORY = 30 * DAY
+_TAIL_CUT = 4.0
+"""An excess counts as at most this many mean excesses; 0.065 undoes the cut's bias of the shape."""
+_SHAPE_BIAS, _SHAPE_LEAST, _SHAPE_MOST = 0.065, 1e-3, 0.15
+_RARE = 365 * DAY
+"""A single value pages when the fitted tail expects it, on one side, about once in this time."""
+
+_WARM_EVENTS, _WARM_TIME = 60.0, 2 * HOUR
+_LARGEST = 1e100
 """Values are cut here: their squares still fit into a double with room to spare."""
-SMALLEST = 1e-100
-"""A mean square below this counts as no variation at all."""
+_GRAIN = 1e-13
+"""Differences below this share of a value are rounding, not evidence."""
+
+_FAMILIES = ("spike", "time of day", "time of week", "range", "level", "restlessness")
+_CHANNELS = (
+    # family, weight
+    (0, 0.5),  # distance from what is expected
+    (1, 1.0),  # time of day, smoothed over a quarter of an hour
+    (1, 0.5),  # time of day, smoothed over two hours
+    (2, 1.0),  # hour of the week
+    (3, 0.25),  # beyond the range of the values
+    (3, 0.25),  # beyond the range of the values without their rhythm
+    (3, 0.25),  # beyond the range of the two-hour means
+    (3, 0.25),  # beyond the range of the eight-hour means
+    (4, 0.5),  # half an hour against two hours
+    (4, 0.5),  # two hours against eight
+    (4, 0.5),  # eight hours against 32
+    (4, 0.5),  # 32 hours against 128
+    (5, 0.5),  # size of the steps, half an hour against 16 hours
+)
+_N = len(_CHANNELS)
+_BASE = sum(weight for _, weight in _CHANNELS) / 2
+"""Divisor of a series that is quiet on ordinary days: half of the channels' weights."""
+_LOUDNESS = 4
+"""Feedback moves a family's gain by at most this many steps of a quarter, either way."""
+_GAINS = np.array([1.25**k for k in range(-_LOUDNESS, _LOUDNESS + 1)])
 
 _COLUMNS = (
-    "count", "origin", "first", "last", "interval", "low", "high", "smoothed", "short", "medium", "long",
-    *(f"square{i}" for i in range(10)),
-    "evidence", "day_start", "day_peak", "days", "usual", "bar", "spread", "gain",
-)  # fmt: skip
+    *("count", "origin", "first", "last", "interval"),
+    *("low", "high", "low_rest", "high_rest", "low_2h", "high_2h", "low_8h", "high_8h"),
+    *("mean0", "mean1", "mean2", "mean3", "mean4", "mean_fast", "mean_week"),
+    *("error_season", "error_mean", "seasons", "weeks"),
+    *("day_rest", "day_rest_slow", "previous", "step_short", "step_long"),
+    *(f"up{i}" for i in range(_N)),
+    *(f"down{i}" for i in range(_N)),
+    *("smooth0", "smooth1", "smooth2"),
+    *(f"share{i}" for i in range(len(_FAMILIES))),
+    *("usual", "day_peak", "day_start", "days", "bar"),
+    *("noise", "tail_events", "tail_up", "tail_up1", "tail_up2", "tail_down", "tail_down1", "tail_down2"),
+    *("rare_day", "tail_factor", "rare_days"),
+    *("seen", "seen_over", "seen_excess"),
+    *("width", "width_up", "width_down"),
+    *(f"gain{i}" for i in range(len(_FAMILIES))),
+    "kind",
+)
 _AT = {name: position for position, name in enumerate(_COLUMNS)}
+_UP, _DOWN = _AT["up0"], _AT["down0"]
+_LANES = 16
+"""Rows are computed in multiples of this, so that no result depends on a vector's ragged end."""
+
+
+def _blend(interval: FloatArray, memory: float) -> FloatArray:
+    """Gain of an exponential mean of time constant ``memory`` after ``interval`` milliseconds."""
+    return interval / (interval + memory)
 
 
 class SeasonalBank(Bank):
-    """Seasonal, level and range evidence of many series, calibrated by their own past.
+    """Seasonal, level, range and spike evidence of many series, calibrated by their own past.
 
     Parameters
     ----------
@@ -45,14 +146,15 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 1
-    families: ClassVar[tuple[str, ...]] = ("time of day", "time of week", "range", "recent level", "level")
-    row_bytes: ClassVar[int] = 8 * (len(_COLUMNS) + 2 * DAY_BINS + 2 * WEEK_BINS)
+    version: ClassVar[int] = 2
+    families: ClassVar[tuple[str, ...]] = _FAMILIES
+    row_bytes: ClassVar[int] = 8 * len(_COLUMNS) + (8 + 2) * _BINS
 
     def __init__(self, rows: int = 0) -> None:
         self._size = 0
-        self._scalars: FloatArray = np.zeros((0, len(_COLUMNS)))
-        self._tables: FloatArray = np.zeros((0, 2 * DAY_BINS + 2 * WEEK_BINS))
+        self._state: FloatArray = np.zeros((0, len(_COLUMNS)))
+        self._bins: FloatArray = np.zeros((0, _BINS))
+        self._visits: NDArray[np.uint16] = np.zeros((0, _BINS), np.uint16)
         self.append(rows)
 
     def __len__(self) -> int:
@@ -60,165 +162,439 @@ class SeasonalBank(Bank):
         return self._size
 
     def append(self, count: int) -> None:
-        """Add ``count`` rows of an unseen series."""
+        """Add ``count`` rows of an unseen series (amortised constant time a row)."""
         size = self._size + count
-        if size > len(self._scalars):
-            capacity = max(size, 2 * len(self._scalars))
-            for field in ("_scalars", "_tables"):
-                old = getattr(self, field)
-                new = np.zeros((capacity, old.shape[1]))
-                new[: self._size] = old[: self._size]
-                setattr(self, field, new)
+        if size > len(self._state):
+            capacity = max(size, len(self._state) + len(self._state) // 2)
+            self._state = _grown(self._state, self._size, capacity)
+            self._bins = _grown(self._bins, self._size, capacity)
+            self._visits = _grown(self._visits, self._size, capacity)
         self._size = size
 
     def step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
         """Score and then learn one event of each given row."""
+        count = len(rows)
+        rows = np.asarray(rows, dtype=np.int64)
+        timestamps = np.asarray(timestamps, dtype=np.int64)
+        values = np.asarray(values, dtype=np.float64)
+        if count and (rows.min() < 0 or rows.max() >= self._size):
+            message = f"rows must lie in 0 to {self._size - 1}, not {rows.min()} to {rows.max()}"
+            raise IndexError(message)
+        if count == 0:
+            empty = np.zeros(0)
+            return Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)
+        padding = -count % _LANES
+        if padding:
+            rows = np.concatenate((rows, np.repeat(rows[:1], padding)))
+            timestamps = np.concatenate((timestamps, np.repeat(timestamps[:1], padding)))
+            values = np.concatenate((values, np.repeat(values[:1], padding)))
         with np.errstate(all="ignore"):
-            return self._step(np.asarray(rows), np.asarray(timestamps), np.asarray(values, dtype=np.float64))
+            return self._step(count, rows, timestamps, values)
 
-    def _step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
-        s = np.ascontiguousarray(self._scalars[rows].T)
-        at = _AT
+    def _step(self, count: int, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
+        s = np.ascontiguousarray(self._state[rows].T)
+        column = dict(zip(_COLUMNS, s, strict=True))  # views: assign into them, never over them
         time = timestamps.astype(np.float64)
-        value = np.minimum(np.maximum(values, -LARGEST), LARGEST)
-        count = s[at["count"]]
-        new = count == 0
-        for name, start in (("origin", value), ("first", time), ("day_start", time), ("last", time)):
-            s[at[name]] = np.where(new, start, s[at[name]])
-        v = value - s[at["origin"]]
-        elapsed = np.maximum(time - s[at["last"]], 0.0)
-        second = (count >= 1) & (s[at["interval"]] == 0)
-        s[at["interval"]] = np.where(second, elapsed, s[at["interval"]])
-        interval = s[at["interval"]]
-        rate = np.maximum(0.02, 1.0 / np.maximum(count, 1.0))
-        grow = 1.0 + rate
-        moved = np.where(
-            elapsed > 1.001 * interval, interval * grow, np.where(elapsed < 0.999 * interval, interval / grow, interval)
+        value = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
+
+        # --- the series' clock: typical interval, elapsed time, age -------------------------------
+        n = column["count"]
+        new = n == 0.0
+        for name, start in (("origin", value), ("first", time), ("last", time), ("day_start", time)):
+            np.copyto(column[name], start, where=new)
+        np.copyto(column["tail_factor"], 1.3, where=new)
+        elapsed = np.maximum(time - column["last"], 0.0)
+        interval = column["interval"]
+        rate = np.maximum(0.02, 1.0 / np.maximum(n, 1.0))
+        moved = interval * np.where(
+            elapsed > 1.001 * interval, 1.0 + rate, np.where(elapsed < 0.999 * interval, 1.0 / (1.0 + rate), 1.0)
         )
-        interval = np.where(elapsed > 0, moved, interval)
-        s[at["interval"]] = interval
-        age = time - s[at["first"]]
+        moved = np.where((n < 2.0) | (interval <= 0.0), elapsed, moved)
+        np.copyto(interval, moved, where=elapsed > 0.0)
+        lapse = np.minimum(elapsed, _LONGEST_STEP * interval)
+        age = time - column["first"]
+        first_gain = 1.0 / (n + 1.0)
+        v = value - column["origin"]
+        grain = _GRAIN * np.abs(value)
+        settled = n > 5.0
 
-        minute = timestamps % 86_400_000
-        day_bin = minute // 1_800_000
-        week_bin = (timestamps // 86_400_000 + 3) % 7 * 24 + minute // 3_600_000
-        t_mean = self._tables[rows, day_bin]
-        t_count = self._tables[rows, DAY_BINS + day_bin]
-        w_mean = self._tables[rows, 2 * DAY_BINS + week_bin]
-        w_count = self._tables[rows, 2 * DAY_BINS + WEEK_BINS + week_bin]
+        # --- what the season says -----------------------------------------------------------------
+        of_day = timestamps % 86_400_000
+        day_bin = of_day // 1_800_000
+        week_bin = _DAY_BINS + (timestamps // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
+        day_mean, week_mean = self._bins[rows, day_bin], self._bins[rows, week_bin]
+        day_visits = self._visits[rows, day_bin].astype(np.float64)
+        week_visits = self._visits[rows, week_bin].astype(np.float64)
+        slow = column["mean_week"]
+        by_day = day_mean + slow
+        by_day_known = (day_visits > 0.0) & (age >= DAY)
+        by_week_known = (week_visits > 0.0) & (age >= WEEK)
+        mean, recent = column["mean4"].copy(), column["mean2"].copy()
+        error_season, error_mean = column["error_season"], column["error_mean"]
+        belief = np.where(
+            by_day_known & (error_mean > 0.0),
+            np.maximum(0.0, 1.0 - error_season / np.where(error_mean > 0.0, error_mean, 1.0)),
+            0.0,
+        )
+        season = belief * (by_day - mean)
+        day_rest = np.where(by_day_known, v - by_day, 0.0)
 
-        known = t_count > 0
-        t_rest = np.where(known, v - t_mean, 0.0)
-        share = interval / np.maximum(interval, 600_000.0)
-        s[at["smoothed"]] += share * (t_rest - s[at["smoothed"]])
-        day_rest = np.where(known, s[at["smoothed"]], 0.0)
-        week_rest = np.where((w_count > 0) & (age > 7 * DAY), v - w_mean, 0.0)
-
-        low, high = s[at["low"]], s[at["high"]]
+        # --- a value counts as at most one range beyond the range seen so far ---------------------
+        low, high = column["low"], column["high"]
         width = high - low
-        beyond = np.where(v > high, v - high, np.where(v < low, v - low, 0.0))
-        range_rest = np.where(width > 0, beyond / np.where(width > 0, width, 1.0), 0.0)
-        reach = np.where(width > 0, width, np.abs(beyond))
-        high += np.minimum(np.maximum(beyond, 0.0), reach)
-        low -= np.minimum(np.maximum(-beyond, 0.0), reach)
+        cut = settled & (width > 0.0)
+        bounded = np.where(cut, np.minimum(np.maximum(v, low - width), high + width), v)
+        rest, bounded_rest = v - season, bounded - season
 
-        center = s[at["long"]].copy()
-        start_gain = 1.0 / (count + 1.0)
-        for name, hours in (("short", 0.5), ("medium", 4.0), ("long", 48.0)):
-            tau = hours * HOUR
-            gain = np.maximum(np.minimum(1.0, interval / tau), start_gain)
-            s[at[name]] += gain * (v - s[at[name]])
-        recent = s[at["short"]] - s[at["medium"]]
-        level = s[at["medium"]] - s[at["long"]]
+        r = np.zeros((_N, len(rows)))
+        r[0] = np.where(settled, v - (mean + season), 0.0)
+        bounded_day_rest = np.where(by_day_known, bounded - by_day, 0.0)
+        for channel, name, memory in ((1, "day_rest", HOUR / 4), (2, "day_rest_slow", 2 * HOUR)):
+            column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
+            r[channel] = np.where(by_day_known, column[name], 0.0)
+        r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
+        r[4] = _beyond(v, low, high, grain)
+        r[5] = _beyond(rest, column["low_rest"], column["high_rest"], grain)
 
-        gain = np.maximum(1e-4, start_gain)
-        n = len(rows)
-        parts = np.zeros((n, len(self.families)))
-        rests = (day_rest, week_rest, range_rest, recent, level)
-        for family, rest in enumerate(rests):
-            for sign in (0, 1):
-                column = at["square0"] + 2 * family + sign
-                z = np.maximum(-rest if sign else rest, 0.0)
-                z = z * z
-                square = s[column]
-                known_square = square > SMALLEST
-                ratio = np.where(known_square, z / np.where(known_square, 4.0 * square, 1.0), 0.0)
-                surprise = 0.5 * np.log(np.maximum(ratio, 1.0))
-                parts[:, family] += np.sqrt(surprise)
-                bound = np.where(known_square, 100.0 * square, z)
-                square += gain * (np.minimum(z, bound) - square)
-        total = parts[:, 0] + parts[:, 1] + parts[:, 2] + parts[:, 3] + parts[:, 4]
-
-        evidence = s[at["evidence"]]
-        evidence += 0.4 * (total - evidence)
-        strength = evidence / (3.0 + s[at["usual"]]) * np.where(s[at["gain"]] == 0, 1.0, s[at["gain"]])
-
-        over = time - s[at["day_start"]] >= DAY
-        s[at["days"]] += over
-        usual_gain = np.maximum(0.2, 1.0 / np.maximum(s[at["days"]], 1.0))
-        s[at["usual"]] += np.where(over, usual_gain * (s[at["day_peak"]] - s[at["usual"]]), 0.0)
-        s[at["day_start"]] = np.where(over, time, s[at["day_start"]])
-        s[at["day_peak"]] = np.maximum(np.where(over, 0.0, s[at["day_peak"]]), evidence)
-
-        hours_known = age / HOUR
-        sink = np.minimum(21.0, 4.0 + 0.04 * hours_known) * HOUR
-        bar = s[at["bar"]] * (sink / (sink + interval))
-        reported = strength > bar
-        s[at["bar"]] = np.where(reported & (strength >= 0.5), 2.0 * strength, bar)
-
-        warming = (count < 60) | (age < HOUR)
-        level_score = np.where(warming, 0.0, np.minimum(strength, 1.0))
-        score = np.where(reported, level_score, 0.0)
-
-        expected = np.where(known & (age > 2 * DAY), t_mean, center)
-        spread = np.sqrt(s[at["spread"]])
-        rest = v - expected
-        bound = np.where(s[at["spread"]] > 0, 25.0 * s[at["spread"]], rest * rest)
-        s[at["spread"]] += np.maximum(start_gain, interval / (7 * DAY)) * (
-            np.minimum(rest * rest, bound) - s[at["spread"]]
+        # --- single values: what no predictor explains --------------------------------------------
+        unexplained = _smallest(
+            rest - column["mean0"],
+            rest - column["mean1"],
+            rest - column["mean_fast"],
+            np.where(belief > 0.0, day_rest, rest - column["mean0"]),
         )
+        unexplained = np.where(settled & (np.abs(unexplained) > grain), unexplained, 0.0)
+        rarity = _rarity(column, unexplained, lapse, n)
 
-        t_gain = np.maximum(1.0 / (t_count + 1.0), interval / (14 * 1_800_000.0))
-        w_gain = np.maximum(1.0 / (w_count + 1.0), interval / (8 * 3_600_000.0))
-        self._tables[rows, day_bin] = t_mean + np.minimum(t_gain, 1.0) * (v - t_mean)
-        self._tables[rows, DAY_BINS + day_bin] = t_count + 1.0
-        self._tables[rows, 2 * DAY_BINS + week_bin] = w_mean + np.minimum(w_gain, 1.0) * (v - w_mean)
-        self._tables[rows, 2 * DAY_BINS + WEEK_BINS + week_bin] = w_count + 1.0
-        s[at["count"]] += 1.0
-        s[at["last"]] = time
-        self._scalars[rows] = s.T
+        # --- means over five time scales ----------------------------------------------------------
+        column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
+        for scale, memory in enumerate(_SCALES):
+            column[f"mean{scale}"] += np.maximum(_blend(lapse, memory), first_gain) * (
+                bounded_rest - column[f"mean{scale}"]
+            )
+        for scale in range(len(_SCALES) - 1):
+            r[8 + scale] = column[f"mean{scale}"] - column[f"mean{scale + 1}"]
+        for channel, name, source in ((6, "2h", "mean1"), (7, "8h", "mean2")):
+            start = n <= 3.0
+            np.copyto(column[f"low_{name}"], column[source], where=start)
+            np.copyto(column[f"high_{name}"], column[source], where=start)
+            r[channel] = _beyond(column[source], column[f"low_{name}"], column[f"high_{name}"], grain)
+        step = np.where(new, 0.0, np.sqrt(np.abs(v - column["previous"])))
+        for name, memory in (("step_short", HOUR / 2), ("step_long", 16 * HOUR)):
+            column[name] += np.maximum(_blend(lapse, memory), first_gain) * (step - column[name])
+        r[12] = column["step_short"] - column["step_long"]
+        column["previous"][:] = v
 
-        unknown = count < 2
-        middle = np.where(unknown, np.nan, expected + s[at["origin"]])
-        sums = np.where(total > 0, total, 1.0)
-        quiet = warming | (level_score <= 0) | (total <= 0)
+        # --- how well the season has predicted, against the plain mean ----------------------------
+        learn = by_day_known & (n > 0.0)
+        memory_gain = np.maximum(_blend(lapse, _SEASON_MEMORY), 1.0 / np.maximum(n, 1.0))
+        most = np.where(error_mean > 0.0, 25.0 * error_mean, np.inf)
+        from_mean = v - mean
+        squared_season = np.minimum(day_rest * day_rest, most)
+        squared_mean = np.minimum(from_mean * from_mean, most)
+        error_season += np.where(learn, memory_gain * (squared_season - error_season), 0.0)
+        error_mean += np.where(learn, memory_gain * (squared_mean - error_mean), 0.0)
+
+        # --- evidence: every channel against its own past ------------------------------------------
+        column["seasons"] += by_day_known
+        column["weeks"] += by_week_known
+        calibration = _blend(lapse, _MEMORY)
+        gain = np.maximum(calibration, first_gain)
+        gain_day = np.maximum(calibration, 1.0 / np.maximum(column["seasons"], 1.0)) * by_day_known
+        gain_week = np.maximum(calibration, 1.0 / np.maximum(column["weeks"], 1.0)) * by_week_known
+        families = [np.zeros(len(rows)) for _ in _FAMILIES]
+        for channel, (family, weight) in enumerate(_CHANNELS):
+            residual = r[channel]
+            if not 4 <= channel <= 7:  # ranges are ratios and have their own grain
+                residual = np.where(np.abs(residual) > grain, residual, 0.0)
+            up, down = s[_UP + channel], s[_DOWN + channel]
+            squared = residual * residual
+            rising = residual > 0.0
+            usual = np.where(rising, up, down)
+            ratio = np.where(usual > 0.0, squared / np.where(usual > 0.0, _QUIET * usual, 1.0), 0.0)
+            surprise = 0.5 * np.log(np.minimum(np.maximum(ratio + 0.5, 1.0), 1e30))
+            surprise = np.minimum(surprise, _LOUDEST)
+            root = np.sqrt(surprise)
+            families[family] += weight * (root * np.sqrt(np.sqrt(root)))  # to the power 5/8
+            channel_gain = gain_week if channel == 3 else gain_day if channel in (1, 2) else gain
+            squared_up = np.where(rising, squared, 0.0)
+            squared_down = squared - squared_up
+            np.minimum(squared_up, np.where(up > 0.0, _CLIP * up, np.inf), out=squared_up)
+            np.minimum(squared_down, np.where(down > 0.0, _CLIP * down, np.inf), out=squared_down)
+            up += channel_gain * (squared_up - up)
+            down += channel_gain * (squared_down - down)
+        total = np.zeros(len(rows))
+        gains = [_GAINS[_level(column[f"gain{family}"])] for family in range(len(_FAMILIES))]
+        smoothing = 1.0 - np.exp(-lapse / _SMOOTH[1])
+        for family, parts in enumerate(families):
+            parts *= gains[family]
+            total += parts
+            column[f"share{family}"] += smoothing * (parts - column[f"share{family}"])
+        kept = np.exp(-lapse / _SMOOTH[2])
+        evidence = np.zeros(len(rows))
+        for name in ("smooth2", "smooth1", "smooth0"):
+            column[name] += (1.0 - kept) * (total - column[name])
+            evidence += column[name] / 3.0
+            kept = kept * kept * kept
+
+        # --- strength: against what an ordinary day reaches -----------------------------------------
+        days_known = age / DAY
+        divisor = _BASE + column["usual"] + _YOUNG / (1.0 + days_known)
+        slow_strength = evidence / divisor
+        wanted = np.log(np.maximum(_RARE / np.maximum(interval, 1.0), 2.0))
+        single = 0.5 * rarity / (wanted * np.maximum(1.0, column["tail_factor"]))
+        single = np.where(age >= DAY, np.minimum(single * gains[0], 1.0), 0.0)
+        strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
+        strength = np.where(strength >= 1e-6, strength, 0.0)
+        _close_day(column, time, age, interval, evidence, rarity)
+
+        # --- one report per incident ----------------------------------------------------------------
+        bar = column["bar"]
+        sinking = np.minimum(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
+        bar *= sinking / (sinking + elapsed)
+        warming = (n < _WARM_EVENTS) | (age < _WARM_TIME)
+        above = strength > bar
+        np.copyto(bar, _BAR_RISE * strength, where=above & (strength >= 0.5) & ~warming)
+        level = np.where(warming, 0.0, np.minimum(strength, 1.0))
+        score = np.where(above, level, 0.0)
+
+        # --- explanation ------------------------------------------------------------------------------
+        shares = _shares(column, slow_strength, single, level)
+        tail = _calibrated(column, strength, warming, lapse)
+        expected = season + recent
+        width_low, width_high = _band(column, v, bounded, expected, lapse, first_gain)
+        unknown = n < 2.0
+        middle = np.where(unknown, np.nan, expected + column["origin"])
+
+        # --- learn --------------------------------------------------------------------------------------
+        for name, seen in (("", v), ("_rest", rest), ("_2h", column["mean1"]), ("_8h", column["mean2"])):
+            _widen(column[f"low{name}"], column[f"high{name}"], seen, grain)
+        slow += np.maximum(_blend(lapse, WEEK), first_gain) * (bounded - slow)
+        real = slice(0, count)
+        picked = rows[real]
+        day_gain = np.maximum(1.0 / (day_visits + 1.0), _blend(lapse, _VISITS_DAY * _DAY_BIN))
+        week_gain = np.maximum(1.0 / (week_visits + 1.0), _blend(lapse, _VISITS_WEEK * _WEEK_BIN))
+        day_mean += day_gain * (bounded - slow - day_mean)
+        week_mean += week_gain * (bounded - slow - week_mean)
+        self._bins[picked, day_bin[real]] = day_mean[real]
+        self._bins[picked, week_bin[real]] = week_mean[real]
+        self._visits[picked, day_bin[real]] = np.minimum(day_visits + 1.0, 65535.0)[real]
+        self._visits[picked, week_bin[real]] = np.minimum(week_visits + 1.0, 65535.0)[real]
+        n += 1.0
+        column["last"][:] = np.maximum(time, column["last"])
+        self._state[picked] = s[:, real].T
+
         return Verdicts(
-            score=score,
-            level=level_score,
-            tail=np.where(warming, 1.0, np.maximum(np.exp(-8.0 * level_score), 1e-12)),
-            expected_low=middle - 2.6 * spread,
-            expected=middle,
-            expected_high=middle + 2.6 * spread,
-            warming=warming,
-            evidence=np.where(quiet[:, None], 0.0, parts / sums[:, None]),
-            interval=np.where(interval > 0, interval, np.nan),
+            score=score[real],
+            level=level[real],
+            tail=tail[real],
+            expected_low=(middle - width_low)[real],
+            expected=middle[real],
+            expected_high=(middle + width_high)[real],
+            warming=warming[real],
+            evidence=np.ascontiguousarray(shares[:, real].T),
+            interval=np.where(interval > 0.0, interval, np.nan)[real],
         )
 
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian."""
-        return np.hstack((self._scalars[rows], self._tables[rows])).astype("<f8").tobytes()
+        block = np.empty(len(rows), _RECORD)
+        block["state"], block["bins"], block["visits"] = self._state[rows], self._bins[rows], self._visits[rows]
+        return block.tobytes()
 
     def restore(self, rows: IntArray, data: bytes) -> None:
-        """Set the state of the rows from ``dump`` of the same version."""
+        """Set the state of the rows from ``dump`` of the same version.
+
+        Raises ValueError if the length does not fit.
+        """
         if len(data) != len(rows) * self.row_bytes:
-            message = f"state of {len(rows)} rows must be {len(rows) * self.row_bytes} bytes long, not {len(data)}"
+            message = f"the state of {len(rows)} rows has {len(rows) * self.row_bytes} bytes, not {len(data)}"
             raise ValueError(message)
-        block = np.frombuffer(data, "<f8").reshape(len(rows), -1)
-        self._scalars[rows] = block[:, : len(_COLUMNS)]
-        self._tables[rows] = block[:, len(_COLUMNS) :]
+        block = np.frombuffer(data, _RECORD)
+        self._state[rows], self._bins[rows], self._visits[rows] = block["state"], block["bins"], block["visits"]
 
     def feedback(self, row: int, *, missed: bool) -> None:
-        """Make the row a quarter louder (missed) or quieter, within a factor of two."""
-        old = self._scalars[row, _AT["gain"]] or 1.0
-        new = old * 1.25 if missed else old / 1.25
-        self._scalars[row, _AT["gain"]] = min(max(new, 0.5), 2.0)
+        """Make the family that spoke last in this row a quarter louder (missed) or quieter.
+
+        Every family stays within four such steps of its start, and a false positive and a missed
+        anomaly undo each other. Where no family has spoken yet all of them move.
+        """
+        state = self._state[row]
+        kind = state[_AT["kind"]]
+        spoke = [int(kind) - 1] if 1 <= kind <= len(_FAMILIES) else range(len(_FAMILIES))
+        for family in spoke:
+            at = _AT[f"gain{family}"]
+            moved = np.nan_to_num(state[at]) + (1.0 if missed else -1.0)
+            state[at] = min(max(moved, -float(_LOUDNESS)), float(_LOUDNESS))
+
+
+_RECORD = np.dtype([("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS)])
+
+
+def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
+    new = np.zeros((capacity, old.shape[1]), old.dtype)
+    new[:used] = old[:used]
+    return new
+
+
+def _beyond(value: FloatArray, low: FloatArray, high: FloatArray, grain: FloatArray) -> FloatArray:
+    """How far outside of low..high a value lies, signed, in widths of the range; 0 while it has none."""
+    over = np.where(value > high + grain, value - high, np.where(value < low - grain, value - low, 0.0))
+    width = high - low
+    return np.where(width > grain, over / np.where(width > grain, width, 1.0), 0.0)
+
+
+def _widen(low: FloatArray, high: FloatArray, value: FloatArray, grain: FloatArray) -> None:
+    """Widen a range by a value, by at most its own width: a wild value doubles it and no more."""
+    width = high - low
+    most = np.where(width > 0.0, width, np.inf)
+    over = np.where(value > high + grain, np.minimum(value - high, most), 0.0)
+    under = np.where(value < low - grain, np.minimum(low - value, most), 0.0)
+    high += over
+    low -= under
+
+
+def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
+    """The residual nearest to zero if all have one sign, else 0."""
+    least, most = first, first
+    for other in others:
+        least, most = np.minimum(least, other), np.maximum(most, other)
+    return np.where(least > 0.0, least, np.where(most < 0.0, most, 0.0))
+
+
+def _rarity(column: dict[str, FloatArray], residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
+    """Minus the logarithm of the probability of a residual in its tail, 0 inside; learns the tail.
+
+    Peaks over a threshold with a generalised Pareto tail fitted by its first two moments
+    (Hosking & Wallis, Technometrics 29, 1987).
+    """
+    noise = column["noise"]
+    ready = (noise > 0.0) & (n > _WARM_EVENTS)
+    size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
+    excess = np.where(ready, size - _TAIL_START, 0.0)
+    beyond = excess > 0.0
+    upward = residual > 0.0
+    events = np.where(upward, column["tail_up"], column["tail_down"])
+    sum1 = np.where(upward, column["tail_up1"], column["tail_down1"])
+    sum2 = np.where(upward, column["tail_up2"], column["tail_down2"])
+    first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
+    second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
+    spread = np.maximum(second - first * first, 1e-6 * first * first)
+    shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
+    shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
+    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + column["tail_events"])
+    growth = np.minimum(shape * np.maximum(excess, 0.0) / (first * (1.0 - shape)), 1e30)
+    rarity = np.where(beyond, np.log1p(growth) / shape - np.log(share), 0.0)
+
+    keep = np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)
+    taken = np.minimum(np.maximum(excess, 0.0), _TAIL_CUT * first)
+    for side, mine in (("up", beyond & upward), ("down", beyond & ~upward)):
+        column[f"tail_{side}"] *= keep
+        column[f"tail_{side}1"] *= keep
+        column[f"tail_{side}2"] *= keep
+        column[f"tail_{side}"] += mine
+        column[f"tail_{side}1"] += np.where(mine, taken, 0.0)
+        column[f"tail_{side}2"] += np.where(mine, taken * taken, 0.0)
+    column["tail_events"] *= keep
+    column["tail_events"] += ready
+    squared = residual * residual
+    squared = np.minimum(squared, np.where(noise > 0.0, 25.0 * noise, np.inf))
+    settled = n > 5.0
+    gain = np.maximum(_blend(lapse, _SEASON_MEMORY), 1.0 / np.maximum(n - 5.0, 1.0))
+    noise += np.where(settled, gain * (squared - noise), 0.0)
+    return rarity
+
+
+def _close_day(
+    column: dict[str, FloatArray],
+    time: FloatArray,
+    age: FloatArray,
+    interval: FloatArray,
+    evidence: FloatArray,
+    rarity: FloatArray,
+) -> None:
+    """At the end of a day learn what it reached; take in the present event."""
+    np.maximum(column["rare_day"], rarity, out=column["rare_day"])
+    over = time - column["day_start"] >= DAY
+    usual, factor = column["usual"], column["tail_factor"]
+    # A calibrated tail reaches about log(events a day) on an ordinary day; how much more it does
+    # is by how much the fit is too light.
+    judged = over & (age > 1.5 * DAY)
+    column["rare_days"] += judged
+    ordinary = np.log(np.maximum(DAY / np.maximum(interval, 1.0), 2.0)) + 0.577
+    reached = np.minimum(0.95 * column["rare_day"] / ordinary, 1.5 * factor)
+    weight = 1.0 / (2.0 + np.minimum(column["rare_days"], 15.0))
+    factor += np.where(judged, weight * (reached - factor), 0.0)
+    column["days"] += over
+    peak = np.where(column["days"] > 1.0, np.minimum(column["day_peak"], usual + _BASE), column["day_peak"])
+    weight = np.maximum(_DAY_GAIN, 1.0 / (column["days"] + 1.0))
+    usual += np.where(over, weight * (peak - usual), 0.0)
+    np.copyto(column["rare_day"], 0.0, where=over)
+    np.copyto(column["day_peak"], 0.0, where=over)
+    np.copyto(column["day_start"], time, where=over)
+    np.maximum(column["day_peak"], evidence, out=column["day_peak"])
+
+
+def _shares(column: dict[str, FloatArray], slow: FloatArray, single: FloatArray, level: FloatArray) -> FloatArray:
+    """Share of each family in the level, shape (families, n); remembers which one spoke last."""
+    shares = np.stack([column[f"share{family}"] for family in range(len(_FAMILIES))])
+    total = np.zeros(len(level))
+    for share in shares:
+        total += share
+    by_single = np.where(single > slow, (single - slow) / np.where(single > slow, single, 1.0), 0.0)
+    by_single = np.where(total > 0.0, by_single, 1.0)
+    shares *= (1.0 - by_single) / np.where(total > 0.0, total, 1.0)
+    shares[0] += by_single
+    shares *= level > 0.0
+    np.copyto(column["kind"], shares.argmax(axis=0) + 1.0, where=level >= 0.15)
+    return shares
+
+
+def _calibrated(
+    column: dict[str, FloatArray], strength: FloatArray, warming: NDArray[np.bool_], lapse: FloatArray
+) -> FloatArray:
+    """Probability that an ordinary event of the series shows at least this strength; learns it."""
+    start = 0.1
+    rate = (column["seen_over"] + 10.0) / (column["seen"] + 200.0)
+    mean = (column["seen_excess"] + 10.0 * 0.08) / (column["seen_over"] + 10.0)
+    excess = np.maximum(strength - start, 0.0)
+    tail = np.exp(np.log(rate) * np.minimum(strength / start, 1.0) - np.minimum(excess / mean, 700.0))
+    keep = np.where(warming, 1.0, 1.0 - _blend(lapse, _TAIL_MEMORY))
+    for name, learned in (
+        ("seen", np.ones(len(strength))),
+        ("seen_over", strength > start),
+        ("seen_excess", np.minimum(excess, 4.0 * mean)),
+    ):
+        column[name] *= keep
+        column[name] += np.where(warming, 0.0, learned)
+    return np.where(warming, 1.0, np.minimum(np.maximum(tail, 1e-12), 1.0))
+
+
+def _band(
+    column: dict[str, FloatArray],
+    value: FloatArray,
+    bounded: FloatArray,
+    expected: FloatArray,
+    lapse: FloatArray,
+    first_gain: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Distances of the band's ends from the expected value; learns them after.
+
+    The mean deviation times a factor for either side that moves until one in 200 ordinary values
+    lies beyond it (stochastic approximation of a quantile, Robbins & Monro 1951).
+    """
+    width = column["width"]
+    up = width * 3.23 * np.exp(column["width_up"])
+    down = width * 3.23 * np.exp(column["width_down"])
+    for name, over in (("width_up", value > expected + up), ("width_down", value < expected - down)):
+        moved = column[name] + 0.05 * (over - 0.005)
+        column[name][:] = np.minimum(np.maximum(moved, -0.7), 1.4)
+    deviation = np.abs(bounded - expected)
+    deviation = np.minimum(deviation, np.where(width > 0.0, 10.0 * width, np.inf))
+    width += np.maximum(_blend(lapse, 2.0 * DAY), first_gain) * (deviation - width)
+    return down, up
+
+
+def _level(gain: FloatArray) -> IntArray:
+    steps = np.minimum(np.maximum(np.nan_to_num(gain), -float(_LOUDNESS)), float(_LOUDNESS))
+    return steps.astype(np.int64) + _LOUDNESS

@@ -19,7 +19,7 @@ NOMINAL_INTERVAL = 60_000
 """Milliseconds between events whose ``x`` carries no timestamp."""
 
 
-class SeasonalDetector(SupervisedAnomalyDetector):  # type: ignore[misc]
+class SeasonalDetector(SupervisedAnomalyDetector):
     """Detects anomalies of one series by seasonal, level and range evidence against its own past.
 
     ``x["timestamp"]`` is a datetime (a naive one is taken as UTC) or epoch milliseconds; without it
@@ -44,12 +44,12 @@ class SeasonalDetector(SupervisedAnomalyDetector):  # type: ignore[misc]
         self._time = 0
         self._seen = 0
 
-    def score_one(self, x: dict[Any, Any], y: float) -> float:
+    def score_one(self, x: dict[Any, Any], y: Any) -> float:
         """Anomaly score of ``y`` in [0, 1], before it is learned; 0 while warming."""
         verdicts = self.verdict_one(x, y)
         return 0.0 if verdicts is None else float(verdicts.score[0])
 
-    def verdict_one(self, x: dict[Any, Any], y: float) -> Verdicts | None:
+    def verdict_one(self, x: dict[Any, Any], y: Any) -> Verdicts | None:
         """Everything the bank says of ``y``, without learning it; None if ``y`` is not finite."""
         if y is None or not math.isfinite(y):
             return None
@@ -59,7 +59,7 @@ class SeasonalDetector(SupervisedAnomalyDetector):  # type: ignore[misc]
         self._bank.restore(row, before)
         return verdicts
 
-    def learn_one(self, x: dict[Any, Any], y: float) -> None:
+    def learn_one(self, x: dict[Any, Any], y: Any) -> None:
         """Learn ``y``."""
         if y is None or not math.isfinite(y):
             return
