@@ -17,6 +17,8 @@ COMMANDS: dict[str, str] = {
     "up": "opsriver.commands.up:up",
     "down": "opsriver.commands.down:down",
     "status": "opsriver.commands.down:status",
+    "agent": "opsriver.commands.agent:agent",
+    "simulate": "opsriver.commands.simulate:simulate",
     "score": "opsriver.commands.score:score",
     "version": "opsriver.commands.version:version",
 }
