@@ -1,1 +1,1 @@
-"""From insights to people: transitions, the ledger, the publisher, messages."""
+"""From stored insights to people: publisher, sweeper, notifier and their ledger."""

@@ -1,62 +1,138 @@
-"""Publishes notifications on the event bus, each noted in the ledger before and after."""
+"""The publisher: from the Insights table's stream to the bus, each transition once.
+
+Ledger row pending → event → ledger row sent. A crash before the event leaves the row pending: the
+stream brings the record again, or the sweeper finds the row. A crash between the event and its
+note sends the event again, with the same ``notificationId``.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 
+from consumers.alerts.bus import Bus
 from consumers.alerts.ledger import Ledger
-from consumers.alerts.transitions import Notification, entry
+from consumers.alerts.notifications import Notification, notifications
 
-TRIES = 4
-FIRST_PAUSE = 0.1
-TRANSIENT_AGE = 60.0
-"""Seconds after which the sweeper takes a pending notification for left behind."""
+WRITERS = 8
+"""Ledger rows written at the same time, those of one insight one after the other."""
 
 
-class BusUnavailable(RuntimeError):
-    """The bus did not take an event within the bounded retries; it stays pending and comes again."""
+def clock() -> int:
+    """Now, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of a batch of stream records.
+
+    ``repeated`` counts notifications that had been sent before. ``first_failed`` is the index of
+    the first record that must come again, None where all are done.
+    """
+
+    sent: int = 0
+    repeated: int = 0
+    refused: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    first_failed: int | None = None
+    error: str = ""
 
 
 class Publisher:
-    """Sends notifications once. ``events`` is a boto3 client; ``clock`` and ``sleep`` come from outside."""
+    """Publishes transitions. Knows one stream shard at a time; make it once for each process."""
 
-    def __init__(
-        self, events: Any, ledger: Ledger, bus: str, *, clock: Callable[[], float], sleep: Callable[[float], None]
-    ) -> None:
-        self._events, self._ledger, self._bus = events, ledger, bus
-        self._clock, self._sleep = clock, sleep
+    def __init__(self, ledger: Ledger, bus: Bus, now: Callable[[], int] = clock) -> None:
+        self._ledger, self._bus, self._now = ledger, bus, now
+        self._unnoted: set[str] = set()  # sent by this process, and the ledger could not be told
 
-    def publish(self, note: Notification) -> bool:
-        """Send one notification unless the ledger has it as sent; True if it was sent now.
+    def publish(self, records: Sequence[Mapping[str, Any]]) -> Published:
+        """Publish what the records of one batch tell. Never raises for errors of the services."""
+        result = Published()
+        place: dict[str, int] = {}
+        groups: dict[str, list[Notification]] = {}
+        for index, record in enumerate(records):
+            try:
+                found = notifications(record)
+            except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
+                result.unreadable.append(f"{record.get('eventID', index)}: {error!r}"[:500])
+                continue
+            for one in found:
+                place.setdefault(one.notification_id, index)
+                groups.setdefault(one.insight_id, []).append(one)
+        failed: list[Notification] = []
+        ready: list[Notification] = []
+        for held, kept, repeated, problem in self._begin(list(groups.values())):
+            ready += kept
+            failed += held
+            result.repeated += repeated
+            result.error = result.error or problem
+        ready.sort(key=lambda one: place[one.notification_id])
+        outcome = self._bus.send(ready, lambda taken: failed.extend(self._note(taken)))
+        result.sent = len(outcome.sent)
+        result.refused = [one.notification_id for one in outcome.refused]
+        for one in outcome.refused:
+            failed += self._try([one], self._ledger.refused)
+        failed += outcome.failed
+        result.error = result.error or outcome.error
+        if failed:
+            result.first_failed = min(place[one.notification_id] for one in failed)
+            result.error = result.error or "the ledger could not be told"
+        return result
 
-        Raises BusUnavailable, or the ledger's errors; the notification is then pending.
-        """
-        if not self._ledger.begin(note.notification_id, self._clock(), msgspec.json.encode(note).decode()):
-            return False
-        self._send(note)
-        self._ledger.finish(note.notification_id, self._clock())
-        return True
+    def _begin(self, groups: list[list[Notification]]) -> list[tuple[list[Notification], list[Notification], int, str]]:
+        """For each insight: what failed, what is to be sent, how many had been sent, the error."""
+        stopped = False
 
-    def sweep(self) -> int:
-        """Send what has been pending for longer than a send can take; returns how many."""
-        notes: Sequence[Notification] = list(self._ledger.pending(self._clock() - TRANSIENT_AGE))
-        for note in notes:
-            self._send(note)
-            self._ledger.finish(note.notification_id, self._clock())
-        return len(notes)
+        def one(group: list[Notification]) -> tuple[list[Notification], list[Notification], int, str]:
+            nonlocal stopped
+            ready: list[Notification] = []
+            repeated = 0
+            for at, notification in enumerate(group):
+                if stopped:
+                    return group[at:], ready, repeated, ""
+                try:
+                    if notification.notification_id in self._unnoted:
+                        if self._note([notification]):
+                            return group[at:], ready, repeated, "the ledger could not be told"
+                        repeated += 1
+                        continue
+                    begun = self._ledger.begin(notification, self._now())
+                except (ClientError, BotoCoreError) as error:
+                    stopped = True
+                    return group[at:], ready, repeated, f"ledger: {error}"
+                if begun == "busy":
+                    return group[at:], ready, repeated, "the sweeper is sending a notification of this batch"
+                if begun == "done":
+                    repeated += 1
+                else:
+                    ready.append(notification)
+            return [], ready, repeated, ""
 
-    def _send(self, note: Notification) -> None:
-        problem = ""
-        for attempt in range(TRIES):
-            answer = self._events.put_events(Entries=[entry(note, self._bus)])
-            if not answer.get("FailedEntryCount"):
-                return
-            failed = answer["Entries"][0]
-            problem = f"{failed.get('ErrorCode')}: {failed.get('ErrorMessage')}"
-            if attempt + 1 < TRIES:
-                self._sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
-        raise BusUnavailable(f"event bus {self._bus} refused {note.notification_id}: {problem}")
+        if len(groups) < 2:
+            return [one(group) for group in groups]
+        with ThreadPoolExecutor(min(WRITERS, len(groups))) as pool:
+            return list(pool.map(one, groups))
+
+    def _note(self, taken: Sequence[Notification]) -> list[Notification]:
+        """Note in the ledger what the bus has taken; returns what could not be noted."""
+        unnoted = self._try(taken, self._ledger.sent)
+        names = {one.notification_id for one in unnoted}
+        self._unnoted |= names
+        self._unnoted -= {one.notification_id for one in taken} - names
+        return unnoted
+
+    def _try(self, taken: Sequence[Notification], note: Callable[[str, int], None]) -> list[Notification]:
+        failed = []
+        for one in taken:
+            try:
+                note(one.notification_id, self._now())
+            except (ClientError, BotoCoreError):
+                failed.append(one)
+        return failed
