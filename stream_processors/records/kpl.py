@@ -40,6 +40,8 @@ def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
         message.ParseFromString(content)
     except decode_error as error:
         raise _damaged(f"its content is no valid protobuf message ({str(error)[:100]})") from None
+    if not message.IsInitialized():
+        raise _damaged("a user record in it lacks its data or its partition key")
     count = len(message.records)
     if not count:
         raise _damaged("it holds no user records")
@@ -48,7 +50,7 @@ def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
     # Kept while both columns are read: each access would make the message's wrapper anew.
     records = list(message.records)
     try:
-        table = list(message.partition_key_table)
+        table = [key.decode() for key in message.partition_key_table]
         return [table[record.partition_key_index] for record in records], [record.data for record in records]
     except UnicodeDecodeError:
         raise _damaged("a partition key is not UTF-8") from None
@@ -82,7 +84,8 @@ def _message() -> tuple[Any, type[Exception]]:
             ("tags", 4, repeated, kind.TYPE_MESSAGE, ".opsriver.kpl.Tag"),
         ],
         "AggregatedRecord": [
-            ("partition_key_table", 1, repeated, kind.TYPE_STRING, ""),
+            # Bytes, because the runtime passes text that is not UTF-8 on as bytes without a word.
+            ("partition_key_table", 1, repeated, kind.TYPE_BYTES, ""),
             ("explicit_hash_key_table", 2, repeated, kind.TYPE_STRING, ""),
             ("records", 3, repeated, kind.TYPE_MESSAGE, ".opsriver.kpl.Record"),
         ],

@@ -5,7 +5,7 @@ Shape: "Using Lambda to process records from Amazon Kinesis Data Streams" in the
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,5 +37,5 @@ def _record(entry: Mapping[str, Any]) -> StreamRecord:
         sequence_number=kinesis["sequenceNumber"],
         partition_key=kinesis["partitionKey"],
         arrival=round(float(kinesis["approximateArrivalTimestamp"]) * 1000),
-        data=b64decode(kinesis["data"]),
+        data=a2b_base64(kinesis["data"], strict_mode=True),
     )

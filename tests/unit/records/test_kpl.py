@@ -1,0 +1,98 @@
+"""KPL aggregates: read as the library writes them, and refused as a whole where they are damaged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_processors.records import kpl
+from stream_processors.records.decode import decode
+from stream_processors.records.refused import Refused
+from tests.support.wire import aggregate, native, one, record, refused, sealed
+
+WHOLE = aggregate([(f"host-{n}", json.dumps(native(resource=f"host-{n}")).encode()) for n in range(5)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=40), st.binary(max_size=200)), min_size=1, max_size=30))
+def test_what_the_public_library_aggregates_comes_out_in_order_with_its_keys(users: list[tuple[str, bytes]]) -> None:
+    from aws_kinesis_agg.aggregator import RecordAggregator
+
+    gathering = RecordAggregator()
+    for key, data in users:
+        gathering.add_user_record(key, data)
+    data = gathering.clear_and_get().get_contents()[2]
+    keys, contents = kpl.deaggregate(bytes(data))
+    assert list(zip(keys, contents, strict=True)) == users
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(4 * 8, len(WHOLE) * 8 - 1))
+def test_a_flipped_bit_refuses_the_aggregate_as_a_whole(bit: int) -> None:
+    damaged = bytearray(WHOLE)
+    damaged[bit // 8] ^= 1 << bit % 8
+    letter = refused(bytes(damaged))
+    assert (letter.code, letter.raw) == ("damaged-aggregate", bytes(damaged))
+
+
+def test_a_truncated_aggregate_is_never_read_as_a_plain_record() -> None:
+    for length in range(4, len(WHOLE)):
+        letter = refused(WHOLE[:length])
+        assert (letter.code, letter.raw) == ("damaged-aggregate", WHOLE[:length])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xff\xff\xff", "protobuf"),
+        (b"", "no user records"),
+        (b"\x0a\x01k", "no user records"),
+        (b"\x0a\x01k\x1a\x05\x08\x07\x1a\x01x", "beyond its table of 1"),
+        (b"\x0a\x01k\x1a\x0e\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x1a\x01x", "beyond its table of 1"),
+        (b"\x0a\x01\xff\x1a\x05\x08\x00\x1a\x01x", "not UTF-8"),
+        (b"\x0a\x01k\x1a\x02\x08\x00", "lacks its data"),
+    ],
+)
+def test_content_that_matches_its_checksum_and_makes_no_sense_is_refused(content: bytes, why: str) -> None:
+    letter = refused(sealed(content))
+    assert letter.code == "damaged-aggregate"
+    assert why in letter.reason
+
+
+def test_an_absurd_number_of_user_records_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kpl, "MAX_USER_RECORDS", 4)
+    with pytest.raises(Refused, match="5 user records"):
+        kpl.deaggregate(WHOLE)
+
+
+def test_each_user_record_keeps_its_sub_sequence_and_its_letter_its_own_key() -> None:
+    users = [
+        ("a", json.dumps(native(resource="a")).encode()),
+        ("b", b"not json"),
+        ("c", json.dumps(native(resource="c", value="12")).encode()),
+        ("d", json.dumps([native(resource="d"), native(resource="e")]).encode()),
+        ("f", json.dumps(native(resource="f", timestamp=1)).encode()),
+        ("g", json.dumps(native(resource="g")).encode()),
+    ]
+    batch = one(aggregate(users))
+    assert list(zip(batch.resource, batch.sub_sequence, batch.item, strict=True)) == [
+        ("a", 0, 0), ("d", 3, 0), ("e", 3, 1), ("g", 5, 0),
+    ]  # fmt: skip
+    assert [(e.partition_key, e.sub_sequence, e.code, e.raw) for e in batch.dead_letters] == [
+        ("b", 1, "not-json", users[1][1]), ("c", 2, "wrong-type", users[2][1]), ("f", 4, "time", users[4][1]),
+    ]  # fmt: skip
+
+
+def test_a_damaged_aggregate_leaves_its_neighbours_alone() -> None:
+    batch = decode([record(native(), 1), record(WHOLE[:-1], 2), record(WHOLE, 3)])
+    assert batch.record == [0, 2, 2, 2, 2, 2]
+    assert [letter.sequence_number for letter in batch.dead_letters] == ["2"]
+
+
+def test_an_aggregate_within_an_aggregate_is_refused_alone() -> None:
+    batch = one(aggregate([("a", WHOLE), ("b", json.dumps(native()).encode())]))
+    assert batch.sub_sequence == [1]
+    assert [(letter.sub_sequence, letter.code) for letter in batch.dead_letters] == [(0, "not-json")]
