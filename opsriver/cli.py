@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "agent": "opsriver.commands.agent:agent",
     "simulate": "opsriver.commands.simulate:simulate",
     "score": "opsriver.commands.score:score",
+    "insights": "opsriver.commands.insights:insights",
+    "alerts": "opsriver.commands.alerts:alerts",
     "version": "opsriver.commands.version:version",
 }
 """Command names and where their functions are, ``module:function``."""

@@ -151,6 +151,7 @@ class Scorer:
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
+        self.heard = False
         self.resources: dict[str, dict[str, int]] = {}
         self.info: list[SeriesInfo | None] = []
         self.rules: list[Rule] = []
@@ -279,6 +280,7 @@ class Scorer:
         outcome: Outcome,
     ) -> None:
         """Events ``start`` to ``end``, cut where silence must be judged."""
+        self.heard = self.heard or start < end
         while start < end:
             if not self.watch_silence:
                 self._segment(batch, t, v, None, start, end, outcome)
@@ -774,7 +776,9 @@ class Scorer:
                 self.dirty[slot] = True
 
     def _advance(self, timestamp: int, outcome: Outcome) -> None:
-        if not self.watch_silence or timestamp <= self.watermark:
+        """A tick counts only where nothing else has come since the one before: events tell the time better."""
+        heard, self.heard = self.heard, False
+        if heard or not self.watch_silence or timestamp <= self.watermark:
             return
         before = self.watermark // MINUTE
         self.watermark = timestamp

@@ -189,11 +189,11 @@ def _evidence(insight: Insight) -> str:
 def plain_text(insight: Insight, links: Links) -> str:
     """The whole alert as plain text: what happened, the facts, where to look and what to do."""
     rows = facts(insight)
-    if links.insight:
-        rows.append(("Look", links.insight))
+    insight_id = one_line(insight.insight_id, 256)
+    rows.append(("Look", links.insight or f"opsriver insights {insight_id}"))
     if links.runbook:
         rows.append(("Runbook", links.runbook))
-    rows.append(("Insight", one_line(insight.insight_id, 256)))
+    rows.append(("Insight", insight_id))
     body = "\n".join(f"{label:<{_WIDTH}} {value}" for label, value in rows)
     return f"{_urgency(insight)}: {one_line(insight.message, 2000)}\n\n{body}\n"
 

@@ -122,7 +122,8 @@ class MetricStore:
                 if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                     self._forget(key)
                     raise
-                seen = _seen(error.response.get("Item"))
+                item: Any = error.response.get("Item")  # absent where the item has just expired
+                seen = _Seen(plain(item["revision"]), from_item(item)) if item else None
                 continue
             except BotoCoreError:
                 self._forget(key)
@@ -173,8 +174,3 @@ class MetricStore:
         before = self._seen.pop(key, None)
         if before:
             self._held -= len(before.readings)
-
-
-def _seen(item: dict[str, Any] | None) -> _Seen | None:
-    """What a refused write answered with; None where the item is gone."""
-    return _Seen(plain(item["revision"]), from_item(item)) if item else None

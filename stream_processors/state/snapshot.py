@@ -60,6 +60,7 @@ class Body(msgspec.Struct, frozen=True):
     limited: list[str]
     alarms: list[tuple[str, str, int]]
     removed: list[tuple[str, str]] = []
+    heard: bool = False
 
 
 def encode(scorer: Scorer, *, full: bool = True) -> bytes:
@@ -101,6 +102,7 @@ def encode(scorer: Scorer, *, full: bool = True) -> bytes:
         limited=sorted(scorer.limited),
         alarms=sorted((resource, name, last) for (resource, name), last in scorer.alarm_times.items()),
         removed=[] if full else sorted(scorer.removed),
+        heard=scorer.heard,
     )
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
@@ -191,10 +193,11 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
 
 
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
-    for key in [key for key in scorer.episodes if keep(key[1])]:
+    # An alarm's records are keyed by its own name, not by its resource: every child keeps what it may yet hear of.
+    for key in [key for key in scorer.episodes if key[0] == "alarm" or keep(key[1])]:
         del scorer.episodes[key]
     for episode in body.episodes:
-        if keep(episode.resource):
+        if episode.kind == "alarm" or keep(episode.resource):
             scorer.episodes[episode.kind, episode.resource, episode.series] = episode
     scorer.open[:] = False
     for kind, resource, series in scorer.episodes:
@@ -202,14 +205,12 @@ def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
         if kind == "anomaly" and slot is not None:
             scorer.open[slot] = True
     scorer.limited = {r for r in scorer.limited if not keep(r)} | {r for r in body.limited if keep(r)}
-    scorer.alarm_times = {k: v for k, v in scorer.alarm_times.items() if not keep(k[0])} | {
-        (resource, name): last for resource, name, last in body.alarms if keep(resource)
-    }
+    scorer.alarm_times = {(resource, name): last for resource, name, last in body.alarms}
     _clocks(scorer, body)
 
 
 def _clocks(scorer: Scorer, body: Body) -> None:
-    scorer.watermark, scorer.active = body.watermark, body.active
+    scorer.watermark, scorer.active, scorer.heard = body.watermark, body.active, body.heard
     scorer._next_due = 0 if scorer.info else NEVER
 
 
@@ -222,14 +223,21 @@ def merge(scorer: Scorer, parents: list[tuple[list[Body], Callable[[str], bool]]
     """
     notes: list[str] = []
     watermarks, deadlines = [], []
+    alarms: dict[tuple[str, str], tuple[int, Episode | None]] = {}
     for bodies, keep in parents:
         for body in bodies:
             notes += apply(scorer, body, keep=keep)
+        for key, last in scorer.alarm_times.items():
+            if last > alarms.get(key, (-1, None))[0]:
+                alarms[key] = (last, scorer.episodes.get(("alarm", *key)))
         if bodies:
             watermarks.append(scorer.watermark)
             deadlines.append((scorer.active, keep))
     if not watermarks:
         return notes
+    scorer.alarm_times = {key: last for key, (last, _) in alarms.items()}
+    scorer.episodes = {key: episode for key, episode in scorer.episodes.items() if key[0] != "alarm"}
+    scorer.episodes |= {("alarm", *key): episode for key, (_, episode) in alarms.items() if episode is not None}
     for active, keep in deadlines:
         mine = [slot for r, known in scorer.resources.items() if keep(r) for slot in known.values()]
         for name in ("due", "due_alone"):

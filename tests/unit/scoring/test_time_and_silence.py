@@ -113,3 +113,16 @@ def test_silence_can_be_switched_off_by_a_rule() -> None:
     config = DetectorConfig(rules=(Rule(metric="cpu", silence=False),))
     items = in_time_order(steady("quiet", 0, 100), steady("other", 0, 140))
     assert score(items, config)[1] == []
+
+
+def test_a_tick_does_not_hurry_a_shard_on_which_old_events_still_arrive() -> None:
+    now = START + 10_000 * MINUTE
+    history = in_time_order(steady("a", 0, 200), steady("b", 0, 200))
+    mixed: list[Event | Signal] = []
+    for place, event in enumerate(history):
+        mixed.append(event)
+        if place % 50 == 0:
+            mixed.append(Tick(now + place))
+    scorer, insights = score(mixed)
+    assert insights == []
+    assert scorer.watermark == START + 199 * MINUTE
