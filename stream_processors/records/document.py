@@ -22,6 +22,7 @@ Reader = Callable[[Sink, dict[str, Any]], None]
 _parse = msgspec.json.Decoder().decode
 _parse_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _AT_BYTE = re.compile(r"(.*) \(byte (\d+)\)$")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity|inf|nan)\b")
 
 
@@ -74,16 +75,18 @@ def refusal_of(error: Exception, data: bytes) -> Refused:
     text = str(error)
     if "out of range" in text:
         return Refused("not-finite", "a number in the document is beyond the range of a double")
+    if "truncated" in text and _HALF_PAIR.search(data):
+        return Refused("not-json", "a text in the document holds half of a surrogate pair, which is no character")
     if "truncated" in text:
         return Refused("not-json", f"the document of {len(data)} bytes ends before it is complete")
     found = _AT_BYTE.match(text)
     if found is None:
         return Refused("not-json", f"not JSON: {text[:120]}")
     at = int(found[2])
-    if _NOT_FINITE.match(data, at):
-        return Refused(
-            "not-finite", f"{data[at : at + 9].decode(errors='replace')!r} at byte {at} is no number in JSON"
-        )
+    # The parser points behind the sign.
+    number = _NOT_FINITE.match(data, max(at - 1, 0)) or _NOT_FINITE.match(data, at)
+    if number:
+        return Refused("not-finite", f"{number[0].decode()} at byte {number.start()} is no number in JSON")
     what = found[1].removeprefix("JSON is malformed: ")
     return Refused(
         "not-json", f"not JSON: {what} at byte {at}, at {shown(data[at : at + 20].decode(errors='replace'))}"
