@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "up": "opsriver.commands.up:up",
     "down": "opsriver.commands.down:down",
     "status": "opsriver.commands.down:status",
+    "demo": "opsriver.commands.demo:demo",
     "agent": "opsriver.commands.agent:agent",
     "simulate": "opsriver.commands.simulate:simulate",
     "score": "opsriver.commands.score:score",

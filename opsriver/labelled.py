@@ -121,9 +121,7 @@ def _time(text: str, path: Path, line: int) -> int:
             return round(number if abs(number) >= 1e11 else number * 1000)
     except ValueError:
         pass
-    raise Problem(
-        f"{path} line {line}: {text[:40]!r} is not a time; write 2026-11-26 15:04:05, RFC 3339 or epoch seconds"
-    )
+    raise Problem(f"{path} line {line}: {text[:40]!r} is not a time; write 2026-11-26 15:04:05, RFC 3339 or epoch seconds")
 
 
 def _value(text: str) -> float:
@@ -231,9 +229,7 @@ def write(result: Scored, out: Path) -> Path:
         partial.replace(target)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise Problem(
-            f"{target} cannot be written: {error.strerror}; choose another --out or free some space"
-        ) from None
+        raise Problem(f"{target} cannot be written: {error.strerror}; choose another --out or free some space") from None
     return target
 
 

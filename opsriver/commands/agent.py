@@ -23,9 +23,7 @@ def agent(
     interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between samples.")] = 10.0,
     hostname: Annotated[str, typer.Option(help="Name of this host; its own without it.")] = "",
     spool: Annotated[Path | None, typer.Option(help="Folder for what cannot be sent yet.")] = None,
-    spool_bytes: Annotated[int, typer.Option(min=100_000, help="Most bytes that the spool may hold.")] = 64
-    * 1024
-    * 1024,
+    spool_bytes: Annotated[int, typer.Option(min=100_000, help="Most bytes that the spool may hold.")] = 64 * 1024 * 1024,
     once: Annotated[bool, typer.Option("--once", help="Take one sample, send it, and end.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Take one sample and print it; send nothing.")] = False,
     devices: Annotated[bool, typer.Option("--per-device/--totals", help="Also metrics of each device.")] = True,

@@ -122,9 +122,7 @@ def list_letters(
         return
     table = Table("arrived", "code", "reason", "partition key", "id")
     for letter in letters:
-        table.add_row(
-            moment(letter.arrived_at), letter.code, letter.reason, _shown(letter.partition_key), letter.letter_id
-        )
+        table.add_row(moment(letter.arrived_at), letter.code, letter.reason, _shown(letter.partition_key), letter.letter_id)
     out.print(table)
     out.print(f"{len(letters)} dead letters" + (f" (limit {limit})" if len(letters) == limit else ""), highlight=False)
     if batches:
@@ -196,9 +194,7 @@ def redrive(
     elif every or code or day or partition_key:
         letters = list(_letters(where, day, code, partition_key))
     else:
-        raise Problem(
-            "nothing is chosen; name letters by id, or choose them with --code, --day, --partition-key, --all"
-        )
+        raise Problem("nothing is chosen; name letters by id, or choose them with --code, --day, --partition-key, --all")
     if mended is not None and len(letters) != 1:
         raise Problem(f"--with mends one letter, {len(letters)} are chosen; name the one it belongs to")
     redriver = _redriver(where)

@@ -23,9 +23,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same fleet.")] = 1,
     cadence: Annotated[int, typer.Option(min=1, max=3600, help="Seconds between samples of a host.")] = 60,
     faults: Annotated[int, typer.Option(min=0, max=100_000, help="Labelled faults in the second half.")] = 10,
-    target_folder: Annotated[
-        Path | None, typer.Option("--out", help="Write a CSV a series, and truth.json, here.")
-    ] = None,
+    target_folder: Annotated[Path | None, typer.Option("--out", help="Write a CSV a series, and truth.json, here.")] = None,
     to_stream: Annotated[bool, typer.Option("--stream", help="Put the samples on the stream.")] = False,
     start: Annotated[int | None, typer.Option(help="Epoch seconds at which the fleet begins.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Samples a second onto the stream; 0 is as fast as it goes.")] = 0,

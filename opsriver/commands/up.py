@@ -14,9 +14,7 @@ from opsriver.target import DEFAULT_STATE, StateOption
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print endpoint, region, stack name and outputs as JSON.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print endpoint, region, stack name and outputs as JSON.")] = False,
     state: StateOption = DEFAULT_STATE,
     port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; 4566 or any free one without it.")] = None,
     detectors: Annotated[Path | None, typer.Option(help="Detector configuration (TOML) to deploy.")] = None,

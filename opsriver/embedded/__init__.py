@@ -106,9 +106,7 @@ def start(
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise Problem(
-            f"state folder {state} cannot be written: {error.strerror}; choose another with --state"
-        ) from None
+        raise Problem(f"state folder {state} cannot be written: {error.strerror}; choose another with --state") from None
     if running(state) is not None:
         raise Problem(f"an embedded AWS runs in {state} already; stop it with `opsriver down`")
     chosen = emulator.choose_port(port)

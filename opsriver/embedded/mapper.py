@@ -295,9 +295,7 @@ class ShardReader(threading.Thread):
             if position.sequence and error.response["Error"]["Code"] in (
                 "InvalidArgumentException", "TrimmedDataAccessException",
             ):  # fmt: skip
-                log.warning(
-                    "%s: position %s has expired; going on with the oldest record", self.name, position.sequence
-                )
+                log.warning("%s: position %s has expired; going on with the oldest record", self.name, position.sequence)
                 return self._ask_iterator({"ShardIteratorType": "TRIM_HORIZON"})
             raise
 
@@ -310,9 +308,7 @@ class ShardReader(threading.Thread):
             name = self._rules.source.split(":stream/", 1)[1]
             answer = self._clients.kinesis.get_shard_iterator(StreamName=name, ShardId=self._shard, **where)
         else:
-            answer = self._clients.streams.get_shard_iterator(
-                StreamArn=self._rules.source, ShardId=self._shard, **where
-            )
+            answer = self._clients.streams.get_shard_iterator(StreamArn=self._rules.source, ShardId=self._shard, **where)
         return str(answer["ShardIterator"])
 
     def _read(self) -> bool:
@@ -551,9 +547,7 @@ def main() -> None:
         return make_client(endpoint or options.endpoint, service, max_pool_connections=64, read_timeout=900)
 
     mapper = Mapper(
-        Clients(
-            client("kinesis", options.kinesis_endpoint), client("dynamodbstreams"), client("lambda"), client("sqs")
-        ),
+        Clients(client("kinesis", options.kinesis_endpoint), client("dynamodbstreams"), client("lambda"), client("sqs")),
         Positions(options.positions),
         REGION,
     )
