@@ -260,7 +260,7 @@ def pagerduty(insight: Insight, links: Links, routing_key: str) -> dict[str, Any
         "timestamp": _iso(insight.opened_at),
         "component": one_line(insight.metric, 255),
         "class": one_line(insight.kind, 255),
-        "custom_details": dict(facts(insight)) | {"Insight": insight.insight_id},
+        "custom_details": dict(facts(insight)) | {"Insight": one_line(insight.insight_id, 256)},
     }
     event["client"] = "OpsRiver"
     if links.insight:
