@@ -70,7 +70,7 @@ def launch(state: Path, port: int) -> int:
     """Start the emulator with its data in ``state`` and return its process id once it answers."""
     data = state / "aws"
     temporary = state / "tmp"
-    for folder in (data, temporary, state / "home"):
+    for folder in (data / "s3", temporary, state / "home"):
         folder.mkdir(parents=True, exist_ok=True)
     settings = {
         **environment(state),
@@ -80,6 +80,8 @@ def launch(state: Path, port: int) -> int:
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "1",
         "STATE_DIR": str(data),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(data / "s3"),
         "TMPDIR": str(temporary),
         "LOG_LEVEL": "WARNING",
         "SFTP_ENABLED": "0",
@@ -87,12 +89,7 @@ def launch(state: Path, port: int) -> int:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     log = state / "emulator.log"
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            cwd=state, env=settings, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
+    process = background([sys.executable, "-m", "ministack"], state, settings, log)
     began = time.monotonic()
     while time.monotonic() - began < START_SECONDS:
         if process.poll() is not None:
@@ -102,6 +99,20 @@ def launch(state: Path, port: int) -> int:
         time.sleep(0.05)
     process.kill()
     raise Problem(f"the embedded AWS did not answer on port {port} within {START_SECONDS} s; its log is {log}")
+
+
+_background: list[subprocess.Popen[bytes]] = []
+"""Processes that shall outlive this one; held, so that Python does not take them for forgotten."""
+
+
+def background(command: list[str], folder: Path, settings: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that goes on when this one ends, writing to ``log``."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=settings, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    _background.append(process)
+    return process
 
 
 def answers(endpoint: str) -> bool:
