@@ -7,8 +7,11 @@ readers, and when it ends they are handed back.
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -154,7 +157,8 @@ def _list(queue: Queue, consume: bool, as_json: bool) -> None:
     else:
         for one in found:
             _print(one)
-        out.print(f"{len(found)} alerts" + (" taken out of the queue" if consume and found else ""), highlight=False)
+        count = f"{len(found)} alert" + ("" if len(found) == 1 else "s")
+        out.print(count + (" taken out of the queue" if consume and found else ""), highlight=False)
     if consume:
         queue.delete(found)
     elif any(one.looks >= OFTEN for one in found):
@@ -164,9 +168,9 @@ def _list(queue: Queue, consume: bool, as_json: bool) -> None:
 def _follow(queue: Queue, consume: bool, as_json: bool) -> None:
     if not as_json:
         err.print("waiting for alerts; Ctrl-C ends it", highlight=False)
-    try:
-        while True:
-            new = queue.receive(5)
+    with _until_told() as ended:
+        while not ended.is_set():
+            new = queue.receive(2)
             for one in new:
                 if as_json:
                     sys.stdout.write(json.dumps(_document(one)) + "\n")
@@ -175,8 +179,22 @@ def _follow(queue: Queue, consume: bool, as_json: bool) -> None:
                     _print(one)
             if consume:
                 queue.delete(new)
-    except KeyboardInterrupt:
-        return
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that an interrupt or SIGTERM sets.
+
+    A poll that is broken off could still be answered, and would hide messages that nobody sees: so
+    the one under way is let finish.
+    """
+    ended = threading.Event()
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print(one: Alert) -> None:

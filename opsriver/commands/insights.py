@@ -82,18 +82,14 @@ def _print(found: list[Insight], limit: int) -> None:
     if not found:
         out.print("no insights yet; `opsriver simulate` and `opsriver agent` feed the stream", highlight=False)
         return
-    table = Table("since", "severity", "state", "sure", "what", "id", box=None, pad_edge=False)
+    table = Table("since (UTC)", "severity", "state", "what, and its id", box=None, pad_edge=False)
     for one in found:
-        table.add_row(
-            moment(one.opened_at),
-            Text(one.severity, STYLES[one.severity]),
-            one.state,
-            str(one.confidence),
-            Text(one_line(one.message, 300)),
-            Text(one.insight_id),
-        )
+        what = Text(one_line(one.message, 300))
+        what.append(f"\n{one_line(one.insight_id, 100)}", "dim")
+        table.add_row(moment(one.opened_at).removesuffix(" UTC"), Text(one.severity, STYLES[one.severity]), one.state, what)
     out.print(table)
-    out.print(f"{len(found)} insights" + (f" (limit {limit})" if len(found) == limit else ""), highlight=False)
+    count = f"{len(found)} insight" + ("s" if len(found) > 1 else "")
+    out.print(count + (f" (limit {limit})" if len(found) == limit else ""), highlight=False)
 
 
 def _show(store: InsightStore, insight_id: str, as_json: bool) -> None:

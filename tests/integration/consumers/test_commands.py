@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from consumers.alerts.notifications import notification
 from consumers.insights.store import InsightStore
 from opsriver import target
 from opsriver.cli import application
+from opsriver.commands import alerts
 from opsriver.errors import Problem
 from tests.support.insights import closed, insight
 from tests.support.ministack import Emulator
@@ -104,3 +107,23 @@ def test_alerts_are_shown_and_stay_in_the_queue_unless_they_are_consumed(stack: 
     assert document[0]["insight"]["insightId"] == insight().insight_id
     assert stack.waiting() == 0
     assert "0 alerts" in run("alerts")
+
+
+def test_following_shows_alerts_as_they_come_and_hands_them_back_when_it_is_ended(stack: Stack) -> None:
+    stack.alert(insight(), "opened")
+    seen: list[str] = []
+
+    def end_when_shown(line: str) -> int:
+        if line.strip():
+            seen.append(line)
+            if len(seen) == 1:
+                stack.alert(closed(), "closed")
+            else:
+                signal.raise_signal(signal.SIGINT)
+        return len(line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alerts, "sys", SimpleNamespace(stdout=SimpleNamespace(write=end_when_shown, flush=lambda: None)))
+        run("alerts", "--follow", "--json")
+    assert [json.loads(line)["detailType"] for line in seen] == ["Insight opened", "Insight closed"]
+    assert stack.waiting() == 2
