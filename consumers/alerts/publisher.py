@@ -17,11 +17,13 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.alerts.bus import Bus
-from consumers.alerts.ledger import Ledger
+from consumers.alerts.ledger import Begun, Ledger
 from consumers.alerts.notifications import Notification, notifications
 
 WRITERS = 8
 """Ledger rows written at the same time, those of one insight one after the other."""
+PATIENCE = 5
+"""How often a row that the sweeper has in hand is looked at before the batch is handed back."""
 
 
 def clock() -> int:
@@ -48,8 +50,14 @@ class Published:
 class Publisher:
     """Publishes transitions. Knows one stream shard at a time; make it once for each process."""
 
-    def __init__(self, ledger: Ledger, bus: Bus, now: Callable[[], int] = clock) -> None:
-        self._ledger, self._bus, self._now = ledger, bus, now
+    def __init__(
+        self,
+        ledger: Ledger,
+        bus: Bus,
+        now: Callable[[], int] = clock,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ledger, self._bus, self._now, self._pause = ledger, bus, now, pause
         self._unnoted: set[str] = set()  # sent by this process, and the ledger could not be told
 
     def publish(self, records: Sequence[Mapping[str, Any]]) -> Published:
@@ -103,7 +111,7 @@ class Publisher:
                             return group[at:], ready, repeated, "the ledger could not be told"
                         repeated += 1
                         continue
-                    begun = self._ledger.begin(notification, self._now())
+                    begun = self._begin_one(notification)
                 except (ClientError, BotoCoreError) as error:
                     stopped = True
                     return group[at:], ready, repeated, f"ledger: {error}"
@@ -119,6 +127,18 @@ class Publisher:
             return [one(group) for group in groups]
         with ThreadPoolExecutor(min(WRITERS, len(groups))) as pool:
             return list(pool.map(one, groups))
+
+    def _begin_one(self, notification: Notification) -> Begun:
+        """Enter one notification, giving the sweeper some seconds to finish with it.
+
+        Handing the batch back at once would spend the mapping's retries.
+        """
+        for _ in range(PATIENCE):
+            begun = self._ledger.begin(notification, self._now())
+            if begun != "busy":
+                return begun
+            self._pause(2.0)
+        return "busy"
 
     def _note(self, taken: Sequence[Notification]) -> list[Notification]:
         """Note in the ledger what the bus has taken; returns what could not be noted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -13,8 +14,8 @@ from consumers.alerts.notifications import Notification
 from consumers.alerts.publisher import clock
 from schemas.insights import DETAIL_TYPES
 
-MOST = 500
-"""Rows of one sweep; the next one takes the rest."""
+MOST = 1_000
+"""Rows of one sweep, those that wait longest; the next one takes the rest."""
 _STEPS = list(DETAIL_TYPES)
 
 
@@ -38,13 +39,13 @@ class Sweeper:
     def sweep(self) -> Swept:
         """Send what has been pending for more than a minute. Raises botocore's errors of the ledger."""
         now = self._now()
-        rows = sorted(self._ledger.pending(), key=_order)
+        rows = sorted(islice(self._ledger.pending(), MOST), key=_order)
         claimed: list[Notification] = []
         held_back: set[str] = set()  # an earlier notification of the insight is in other hands
         left: dict[str, Pending] = {row.notification.notification_id: row for row in rows}
         for row in rows:
             one = row.notification
-            if one.insight_id in held_back or len(claimed) >= MOST:
+            if one.insight_id in held_back:
                 continue
             if now - row.pending_since <= LEASE_MS or not self._ledger.claim(
                 one.notification_id, row.pending_since, "sweeper", now

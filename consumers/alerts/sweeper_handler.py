@@ -24,9 +24,7 @@ metrics = logs.metrics("sweeper")
 def sweeper() -> Sweeper:
     """The sweeper of this execution environment."""
     chosen = settings.load(settings.PublisherSettings, os.environ)
-    return Sweeper(
-        Ledger(clients.client("dynamodb"), chosen.ledger_table), Bus(clients.client("events"), chosen.event_bus)
-    )
+    return Sweeper(Ledger(clients.client("dynamodb"), chosen.ledger_table), Bus(clients.client("events"), chosen.event_bus))
 
 
 @metrics.log_metrics(raise_on_empty_metrics=False)

@@ -49,7 +49,7 @@ class Alerting:
     def publisher(self, events: Any = None, ledger: Ledger | None = None) -> Publisher:
         """A fresh publisher, as in a new process."""
         bus = Bus(events or self.aws.client("events"), self.bus, pause=lambda _: None)
-        return Publisher(ledger or self.ledger, bus, self.clock)
+        return Publisher(ledger or self.ledger, bus, self.clock, pause=lambda _: None)
 
     def sweeper(self, events: Any = None) -> Sweeper:
         return Sweeper(self.ledger, Bus(events or self.events, self.bus, pause=lambda _: None), self.clock)
