@@ -136,18 +136,13 @@ def start(
 
 def start_mapper(state: Path, endpoint: str) -> Worker:
     """Start the event source mapper as a process of its own."""
-    import subprocess
     import sys
 
     from opsriver.embedded import emulator
 
-    with (state / "mapper.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "opsriver.embedded.mapper", "--endpoint", endpoint, "--positions",
-             str(state / "positions")],
-            cwd=state, env=emulator.environment(state, endpoint), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+    command = [sys.executable, "-m", "opsriver.embedded.mapper", "--endpoint", endpoint]
+    command += ["--positions", str(state / "positions")]
+    process = emulator.background(command, state, emulator.environment(state, endpoint), state / "mapper.log")
     return Worker(process.pid, emulator.born(process.pid))
 
 

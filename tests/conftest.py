@@ -1,0 +1,69 @@
+"""Fixtures that every kind of test may use."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opsriver import embedded
+from opsriver.embedded import Stack
+from opsriver.embedded.emulator import choose_port
+from tests.support.ministack import free_port
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the deployed stack run in one process, and so do those of one file with an emulator."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+            item.add_marker(pytest.mark.embedded)
+        elif item.get_closest_marker("embedded"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may depend on, or reach, what the user has set up for AWS."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "OPSRIVER_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The embedded AWS with the real template deployed and the mapper running."""
+    state = tmp_path_factory.mktemp("stack") / "state"
+    assert choose_port(None) > 0
+    running = embedded.start(state, port=free_port())
+    try:
+        yield running
+    finally:
+        embedded.stop(state)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Polls until a function gives something true, for as long as a loaded machine may need."""
+
+    def wait(look: Callable[[], Any], *, seconds: float = 90.0, what: str = "it") -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            found = look()
+            if found:
+                return found
+            if time.monotonic() > until:
+                pytest.fail(f"{what} did not come within {seconds:.0f} s")
+            time.sleep(0.2)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return Path(__file__).resolve().parents[1]
