@@ -129,7 +129,7 @@ def sms(insight: Insight, links: Links) -> str:
     if "since" in head:
         since = ""
     text = _ascii(head, SMS_LENGTH - len(since)) + since
-    link = f" {links.insight}" if links.insight.isascii() else ""
+    link = f" {links.insight}" if links.insight and links.insight.isascii() else ""
     return text + link if link and len(text) + len(link) <= SMS_LENGTH else text
 
 

@@ -109,14 +109,10 @@ class InsightStore:
             found = list(self._index(RESOURCE_INDEX, "resource", resource, since or 0, limit, severity))
         else:
             names = [severity] if severity else list(SEVERITY_ORDER)
-            found = [
-                one for name in names for one in self._index(SEVERITY_INDEX, "severity", name, since or 0, limit, None)
-            ]
+            found = [one for name in names for one in self._index(SEVERITY_INDEX, "severity", name, since or 0, limit, None)]
         return sorted(found, key=lambda i: (-i.timestamp, i.insight_id))[:limit]
 
-    def _index(
-        self, index: str, name: str, value: str, since: int, limit: int, severity: str | None
-    ) -> Iterator[Insight]:
+    def _index(self, index: str, name: str, value: str, since: int, limit: int, severity: str | None) -> Iterator[Insight]:
         request: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": index,
@@ -170,9 +166,7 @@ def _shorten(fields: dict[str, Any], entries: int, characters: int) -> None:
         elif isinstance(value, dict):
             kept = list(value.items())[:entries]
             fields[name] = {
-                key[:characters]: one[:characters] if isinstance(one, str) else one
-                for key, one in kept
-                if not _absent(one)
+                key[:characters]: one[:characters] if isinstance(one, str) else one for key, one in kept if not _absent(one)
             }
 
 

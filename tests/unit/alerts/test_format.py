@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,13 @@ def test_an_anomaly_reads_as_what_where_since_how_much_how_sure_and_what_to_do()
         "Runbook    https://wiki.example.com/memory\n"
         "Insight    k3f7q2mzt5x6w1a8b9c0d4e5fg\n"
     )
+
+
+def test_the_example_in_the_documentation_is_what_is_sent() -> None:
+    links = words.links(insight(), "https://ops.example.com", "https://wiki.example.com/runbooks/{kind}?host={resource}")
+    text = (Path(__file__).parents[3] / "docs" / "alerts.md").read_text()
+    assert words.plain_text(insight(), links) in text
+    assert f"`{words.sms(insight(), Links())} https://…`" in " ".join(text.split())
 
 
 def test_a_closed_insight_says_first_that_it_is_over_and_how_long_it_lasted() -> None:

@@ -132,8 +132,7 @@ def test_names_that_look_alike_never_share_a_place() -> None:
 
 def test_a_host_that_invents_names_keeps_its_item_below_what_a_table_takes() -> None:
     readings: dict[str, Reading] = {
-        f"{n}" + "\N{GRINNING FACE}" * 200: (MINUTE + n % 60_000, -1.2345678901234567e-100, "é" * 32)
-        for n in range(3_000)
+        f"{n}" + "\N{GRINNING FACE}" * 200: (MINUTE + n % 60_000, -1.2345678901234567e-100, "é" * 32) for n in range(3_000)
     }
     readings |= {f"m{n}": (MINUTE, 1.0, "") for n in range(100)}
     readings["cpuUsage"] = (MINUTE, 50.0, "Percent")
