@@ -43,9 +43,7 @@ def render(text: str) -> str:
             raise ValueError(f"docs/formats.md has no part {name!r}; put {begin.strip()} and {end} where it belongs")
         text = head + begin + table + end + rest.partition(end)[2]
     return _EXAMPLE.sub(
-        lambda found: (
-            f"```json\n{found['example']}\n```\n\nBecomes:\n\n```text\n{_becomes(found['example'].encode())}```"
-        ),
+        lambda found: f"```json\n{found['example']}\n```\n\nBecomes:\n\n```text\n{_becomes(found['example'].encode())}```",
         text,
     )
 
@@ -109,9 +107,7 @@ def _services() -> str:
         severity: str = "; ".join([*told, f"else {rule.default}"]) if told else rule.default
         if source == "aws.guardduty":
             severity = "by its number: 9 CRITICAL, 7 HIGH, 4 MEDIUM, else LOW"
-        begins, ends = (
-            ", ".join(sorted(states)) or ("always" if states else "–") for states in (rule.begins, rule.ends)
-        )
+        begins, ends = (", ".join(sorted(states)) or ("always" if states else "–") for states in (rule.begins, rule.ends))
         rows.append([f"`{source}`", detail_type, severity, begins, ends])
     return _table(["source", "detail-type", "severity", "begins at", "ends at"], rows)
 

@@ -88,9 +88,7 @@ def refusal_of(error: Exception, data: bytes) -> Refused:
     if number:
         return Refused("not-finite", f"{number[0].decode()} at byte {number.start()} is no number in JSON")
     what = found[1].removeprefix("JSON is malformed: ")
-    return Refused(
-        "not-json", f"not JSON: {what} at byte {at}, at {shown(data[at : at + 20].decode(errors='replace'))}"
-    )
+    return Refused("not-json", f"not JSON: {what} at byte {at}, at {shown(data[at : at + 20].decode(errors='replace'))}")
 
 
 def read(sink: Sink, data: bytes) -> None:

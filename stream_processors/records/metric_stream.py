@@ -50,7 +50,7 @@ def read(sink: Sink, document: dict[str, Any]) -> None:
         if document.get(field):
             dimensions[field] = sinks.name(document[field], field)
     units: list[str | None] = [unit] * len(values)
-    sink.metrics(resource, timestamp, [*values, (f"{name}.count", count)], [*units, "Count"], dimensions)
+    sink.metrics(resource, timestamp, [*values, (f"{name}.count", count)], (*units, "Count"), dimensions)
 
 
 def _statistic(value: dict[str, Any], statistic: str) -> float:

@@ -48,9 +48,7 @@ def begin() -> None:
         _series.clear()
 
 
-def append_users(
-    sink: Sink, run: Sequence[MetricWire], places: range, users: Sequence[bytes], keys: Sequence[str]
-) -> None:
+def append_users(sink: Sink, run: Sequence[MetricWire], places: range, users: Sequence[bytes], keys: Sequence[str]) -> None:
     """Append metrics that are each a user record of their own, column by column.
 
     ``places`` are their sub-sequences and indexes into ``users`` and ``keys``. One that is refused

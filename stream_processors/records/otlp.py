@@ -54,9 +54,7 @@ def _resource(sink: Sink, group: dict[str, Any]) -> bool:
     attributes = _attributes(_object(group.get("resource") or {}, "resource").get("attributes"))
     by = next((name for name in RESOURCES if attributes.get(name)), None)
     if by is None:
-        raise Refused(
-            "missing-field", f"OTLP resource has none of the attributes {', '.join(RESOURCES)}; set host.name"
-        )
+        raise Refused("missing-field", f"OTLP resource has none of the attributes {', '.join(RESOURCES)}; set host.name")
     resource = sinks.name(attributes[by], by)
     shared = {name: attributes[name] for name in IDENTIFYING if name != by and attributes.get(name)}
     found = False
@@ -129,7 +127,7 @@ def _point(
     # All of a point is read before any of it is appended: a refused point leaves nothing behind.
     values = list(_distribution(name, point))
     quantiles = list(_quantiles(point)) if kind == "summary" else []
-    sink.metrics(resource, timestamp, values, ["Count", *[unit] * (len(values) - 1)], dimensions)
+    sink.metrics(resource, timestamp, values, ("Count", *[unit] * (len(values) - 1)), dimensions)
     for quantile, value in quantiles:
         sink.metrics(resource, timestamp, [(name, value)], unit, {**dimensions, "quantile": quantile})
 

@@ -92,6 +92,4 @@ def _many(kind: str) -> Refused:
 
 
 def _damaged(kind: str, why: str) -> Refused:
-    return Refused(
-        "damaged-compression", f"the {kind} payload is damaged: {why[:100]}; its producer must send it again"
-    )
+    return Refused("damaged-compression", f"the {kind} payload is damaged: {why[:100]}; its producer must send it again")

@@ -23,6 +23,9 @@ CODES: dict[str, str] = {
 }
 """Codes of dead letters that the decoder writes, and what each means. Codes are never renamed."""
 
+MAX_REASON = 600
+"""Longest reason, in characters; longer ones are cut."""
+
 _TYPES: dict[type, str] = {
     str: "text",
     bool: "a truth value",
@@ -38,6 +41,11 @@ class Refused(Exception):
     """Something was refused. ``code`` is one of CODES, ``reason`` a sentence that names field and value."""
 
     def __init__(self, code: str, reason: str) -> None:
+        # Reasons quote names from outside: no control character of theirs reaches a terminal or a log.
+        if not reason.isprintable():
+            reason = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in reason)
+        if len(reason) > MAX_REASON:
+            reason = f"{reason[: MAX_REASON - 1]}…"
         super().__init__(code, reason)
         self.code = code
         self.reason = reason

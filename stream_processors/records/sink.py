@@ -153,13 +153,13 @@ class Sink:
         dimensions: Mapping[Any, Any] | None,
     ) -> None:
         """Append values of one moment that share resource and dimensions; ``unit`` is one for all or a
-        list of one each. Raises Refused with none appended."""
+        tuple of one each (JSON makes none). Raises Refused with none appended."""
         resource = name(resource, "resource")
         good = checked_dimensions(dimensions)
         metrics = [name(metric, "metric") for metric, _ in values]
         series = [checked_series(metric, good) for metric in metrics]
         count = len(values)
-        units = [unit_name(one) for one in unit] if isinstance(unit, list) else [unit_name(unit)] * count
+        units = [unit_name(one) for one in unit] if isinstance(unit, tuple) else [unit_name(unit)] * count
         self.make_room(count)
         batch = self.batch
         batch.record += [self.index] * count
@@ -178,9 +178,7 @@ class Sink:
     def signal(self, signal: Signal) -> None:
         """Append one signal."""
         self.make_room()
-        self.batch.signals.append(
-            PlacedSignal(len(self.batch.timestamp), self.index, self.sub_sequence, self.item, signal)
-        )
+        self.batch.signals.append(PlacedSignal(len(self.batch.timestamp), self.index, self.sub_sequence, self.item, signal))
         self.item += 1
 
     def refuse(self, refusal: Refused, raw: bytes) -> None:

@@ -29,7 +29,7 @@ natives = st.fixed_dictionaries(
         "metric": words | anything,
         "timestamp": st.sampled_from([ARRIVAL, ARRIVAL // 1000, ARRIVAL / 1000, "2026-03-01T12:00:00Z", 5]) | anything,
         "value": st.floats(allow_nan=False, allow_infinity=False) | st.integers() | anything,
-        "unit": st.sampled_from(["Percent", "", "x" * 300, None]) | anything,
+        "unit": st.sampled_from(["Percent", "", "x" * 300, None, [], {}]) | anything,
         "dimensions": st.dictionaries(words, words, max_size=4) | anything,
     },
 )
