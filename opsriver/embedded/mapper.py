@@ -5,6 +5,8 @@ reads the shards, invokes the functions, and honours batch size and window, Repo
 bisecting, retries, record age and the on-failure destination. Parents are read to their end before
 their children. The position of a shard moves only after its records are done, is written durably,
 and lies in a file of its own: a kill repeats records and skips none.
+
+A mapping's ``State`` is not looked at: locally every one is disabled, to stop the emulator's poller.
 """
 
 from __future__ import annotations
@@ -18,9 +20,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ from typing import Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from opsriver.embedded.mapping import Condition, Mapping, Record, cut, failure_message, mapping, work_through
+
 log = logging.getLogger("mapper")
 
-MAX_PAYLOAD = 5_500_000
-"""Bytes of records in one invocation; Lambda takes 6 MB."""
 REFRESH_SECONDS = 2.0
-BUSY_POLL, IDLE_POLL = 0.05, 0.4
-IDLE_AFTER = 5.0
+SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
+READ_AT_ONCE = 2_000
+"""Records asked for in one GetRecords."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
+ENVELOPE = 700
+"""Bytes that surround the data of a Kinesis record in an invocation, at most."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ class Positions:
             return Position()
 
     def write(self, mapping: str, shard: str, position: Position) -> None:
-        """Keep a position durably: it is there whole after a kill or a power cut, or the old one is."""
+        """Keep a position durably: after a kill or a power cut it is there whole, or the one before it is."""
         file = self._file(mapping, shard)
         partial = file.with_suffix(".partial")
         with partial.open("wb") as out:
@@ -71,182 +75,29 @@ class Positions:
             out.flush()
             os.fsync(out.fileno())
         partial.replace(file)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of either kind of stream, as the function is given it. ``arrival`` is epoch seconds."""
-
-    sequence: str
-    arrival: float
-    body: dict[str, Any]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """The part of an event source mapping that the mapper honours."""
-
-    uuid: str
-    function: str
-    source: str
-    batch_size: int
-    window: float
-    bisect: bool
-    attempts: int
-    """Retries after the first try; -1 for ever."""
-    max_age: float
-    """Seconds; -1 for ever."""
-    reports: bool
-    start: str
-    on_failure: str
-
-    @property
-    def kinesis(self) -> bool:
-        """Whether the source is a Kinesis stream (else a DynamoDB stream)."""
-        return ":kinesis:" in self.source
-
-
-def mapping(described: dict[str, Any]) -> Mapping:
-    """A mapping from ListEventSourceMappings."""
-    return Mapping(
-        uuid=described["UUID"],
-        function=described["FunctionArn"],
-        source=described["EventSourceArn"],
-        batch_size=int(described.get("BatchSize") or 100),
-        window=float(described.get("MaximumBatchingWindowInSeconds") or 0),
-        bisect=bool(described.get("BisectBatchOnFunctionError")),
-        attempts=int(described.get("MaximumRetryAttempts", -1)),
-        max_age=float(described.get("MaximumRecordAgeInSeconds", -1)),
-        reports="ReportBatchItemFailures" in (described.get("FunctionResponseTypes") or []),
-        start=described.get("StartingPosition") or "TRIM_HORIZON",
-        on_failure=((described.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination", ""),
-    )
-
-
-# ---------------------------------------------------------------------- one batch, until it is done
-
-
-@dataclass(slots=True)
-class Piece:
-    """Records that are tried together, and how often they were tried."""
-
-    records: list[Record]
-    tries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an invocation led to: ``done`` records from the front of the piece, or an error."""
-
-    done: int
-    error: str = ""
-
-
-def understand(records: list[Record], answer: dict[str, Any] | None, *, reports: bool) -> Answer:
-    """What a function's answer says of its records; None for an error of the function."""
-    if answer is None:
-        return Answer(0, "FunctionError")
-    failures = answer.get("batchItemFailures") if reports and isinstance(answer, dict) else None
-    if not failures:
-        return Answer(len(records))
-    try:
-        named = {str(failure["itemIdentifier"]) for failure in failures}
-    except (KeyError, TypeError):
-        return Answer(0, "InvalidResponse")
-    for place, record in enumerate(records):
-        if record.sequence in named:
-            return Answer(place, "BatchItemFailure")
-    return Answer(0, "InvalidResponse")
-
-
-def work_through(
-    records: list[Record],
-    rules: Mapping,
-    *,
-    invoke: Callable[[list[Record]], dict[str, Any] | None],
-    done: Callable[[Record], None],
-    give_up: Callable[[list[Record], str, int], None],
-    wait: Callable[[int], None],
-    now: Callable[[], float],
-) -> None:
-    """Bring records to the function until each is done or given up, in order.
-
-    ``done`` is told the last record of each finished stretch, ``give_up`` the records, the
-    condition and the number of tries of what is sent to the on-failure destination; ``wait`` is
-    called with the number of tries before each retry.
-    """
-    pieces = [Piece(records)]
-    while pieces:
-        piece = pieces.pop(0)
-        if rules.max_age >= 0:
-            old = [r for r in piece.records if now() - r.arrival > rules.max_age]
-            if old and piece.tries:
-                give_up(old, "RecordAgeExceeded", piece.tries)
-                done(old[-1])
-                fresh = piece.records[len(old) :]
-                if fresh:
-                    pieces.insert(0, Piece(fresh, piece.tries))
-                continue
-        answer = understand(piece.records, invoke(piece.records), reports=rules.reports)
-        if answer.done:
-            done(piece.records[answer.done - 1])
-        rest = piece.records[answer.done :]
-        if not rest:
-            continue
-        tries = piece.tries + 1 if not answer.done else 1
-        if 0 <= rules.attempts < tries:
-            give_up(rest, "RetryAttemptsExhausted", tries)
-            done(rest[-1])
-            continue
-        if rules.bisect and len(rest) > 1 and not answer.done:
-            half = len(rest) // 2
-            pieces[:0] = [Piece(rest[:half], tries), Piece(rest[half:], tries)]
-        else:
-            pieces.insert(0, Piece(rest, tries))
-        wait(tries)
-
-
-def failure_message(rules: Mapping, shard: str, records: list[Record], condition: str, tries: int) -> dict[str, Any]:
-    """The message of an on-failure destination, in the shape AWS gives it."""
-
-    def iso(seconds: float) -> str:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-    info = {
-        "shardId": shard,
-        "startSequenceNumber": records[0].sequence,
-        "endSequenceNumber": records[-1].sequence,
-        "approximateArrivalOfFirstRecord": iso(records[0].arrival),
-        "approximateArrivalOfLastRecord": iso(records[-1].arrival),
-        "batchSize": len(records),
-        "streamArn": rules.source,
-    }
-    return {
-        "requestContext": {
-            "requestId": sha256(f"{shard}{records[0].sequence}{tries}".encode()).hexdigest()[:32],
-            "functionArn": rules.function,
-            "condition": condition,
-            "approximateInvokeCount": tries,
-        },
-        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-        "version": "1.0",
-        "timestamp": iso(time.time()),
-        "KinesisBatchInfo" if rules.kinesis else "DDBStreamBatchInfo": info,
-    }
-
-
-# ---------------------------------------------------------------------- one shard
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @dataclass(slots=True)
 class Clients:
-    """The boto3 clients that a shard's thread uses."""
+    """The boto3 clients that the shards' threads share."""
 
     kinesis: Any
     streams: Any
     functions: Any
     sqs: Any
+    sns: Any
+
+
+class Stopped(Exception):
+    """The mapper shall end; the batch in hand stays undone and comes again."""
+
+
+# ---------------------------------------------------------------------- one shard
 
 
 class ShardReader(threading.Thread):
@@ -254,10 +105,12 @@ class ShardReader(threading.Thread):
 
     def __init__(self, rules: Mapping, shard: str, clients: Clients, positions: Positions, region: str) -> None:
         super().__init__(name=f"{rules.function.rsplit(':', 1)[-1]}/{shard[-12:]}", daemon=True)
-        self._rules, self._shard, self._clients = rules, shard, clients
+        self.rules = rules
+        self._shard, self._clients = shard, clients
         self._positions, self._region = positions, region
         self._ending = threading.Event()
-        self._last_active = time.monotonic()
+        # A window may pass between two reads: the time of arrival says when a batch is due.
+        self._poll = min(max(rules.window / 4, SHORTEST_POLL), LONGEST_POLL)
         self.unlisted = False
         """Set where the stream no longer lists the shard: it ends once it is drained."""
 
@@ -267,48 +120,45 @@ class ShardReader(threading.Thread):
 
     def run(self) -> None:
         """Read until the shard ends or ``finish`` is called; errors are told and tried again."""
+        failures = 0
         while not self._ending.is_set():
+            began = time.monotonic()
             try:
                 if self._read():
                     return
             except Stopped:
                 return
             except (ClientError, BotoCoreError) as error:
+                if self.unlisted and _code(error) == "ResourceNotFoundException":
+                    log.warning("%s: the shard has been removed", self.name)
+                    self._close()
+                    return
                 log.warning("%s: %s", self.name, str(error)[:300])
-                self._ending.wait(1.0)
             except Exception:
                 log.exception("%s: unexpected; going on from the position", self.name)
-                self._ending.wait(1.0)
+            failures = 1 if time.monotonic() - began > LONGEST_BACKOFF else failures + 1
+            self._ending.wait(_backoff(failures))
 
     def _iterator(self) -> str | None:
-        position = self._positions.read(self._rules.uuid, self._shard)
+        position = self._positions.read(self.rules.uuid, self._shard)
         if position.closed:
             return None
-        where = (
-            {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", self._number: position.sequence}
-            if position.sequence
-            else {"ShardIteratorType": self._rules.start}
-        )
+        if not position.sequence:
+            return self._ask_iterator({"ShardIteratorType": self.rules.start})
+        number = "StartingSequenceNumber" if self.rules.kinesis else "SequenceNumber"
         try:
-            return self._ask_iterator(where)
+            return self._ask_iterator({"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", number: position.sequence})
         except ClientError as error:
-            if position.sequence and error.response["Error"]["Code"] in (
-                "InvalidArgumentException", "TrimmedDataAccessException",
-            ):  # fmt: skip
-                log.warning("%s: position %s has expired; going on with the oldest record", self.name, position.sequence)
-                return self._ask_iterator({"ShardIteratorType": "TRIM_HORIZON"})
-            raise
-
-    @property
-    def _number(self) -> str:
-        return "StartingSequenceNumber" if self._rules.kinesis else "SequenceNumber"
+            if _code(error) not in ("InvalidArgumentException", "TrimmedDataAccessException"):
+                raise
+            log.warning("%s: position %s has expired; going on at the oldest", self.name, position.sequence)
+            return self._ask_iterator({"ShardIteratorType": "TRIM_HORIZON"})
 
     def _ask_iterator(self, where: dict[str, str]) -> str:
-        if self._rules.kinesis:
-            name = self._rules.source.split(":stream/", 1)[1]
-            answer = self._clients.kinesis.get_shard_iterator(StreamName=name, ShardId=self._shard, **where)
+        if self.rules.kinesis:
+            answer = self._clients.kinesis.get_shard_iterator(StreamName=_stream(self.rules), ShardId=self._shard, **where)
         else:
-            answer = self._clients.streams.get_shard_iterator(StreamArn=self._rules.source, ShardId=self._shard, **where)
+            answer = self._clients.streams.get_shard_iterator(StreamArn=self.rules.source, ShardId=self._shard, **where)
         return str(answer["ShardIterator"])
 
     def _read(self) -> bool:
@@ -316,52 +166,40 @@ class ShardReader(threading.Thread):
         iterator = self._iterator()
         if iterator is None:
             return True
-        source = self._clients.kinesis if self._rules.kinesis else self._clients.streams
+        source = self._clients.kinesis if self.rules.kinesis else self._clients.streams
+        size = self.rules.batch_size
         held: list[Record] = []
-        began = 0.0
         while not self._ending.is_set():
-            answer = source.get_records(ShardIterator=iterator, Limit=min(self._rules.batch_size, 1000))
-            found = [self._record(r) for r in answer["Records"]]
+            limit = min(max(size - len(held), 1), READ_AT_ONCE)
+            answer = source.get_records(ShardIterator=iterator, Limit=limit)
+            found = [self._record(raw) for raw in answer["Records"]]
             iterator = answer.get("NextShardIterator")
-            if found:
-                self._last_active = time.monotonic()
-                began = began or time.monotonic()
-                held += found
-            caught_up = not found and answer.get("MillisBehindLatest", 0) == 0
-            ended = iterator is None or (self.unlisted and caught_up)
-            while held and (len(held) >= self._rules.batch_size or ended or self._due(began)):
-                batch = self._cut(held)
+            held += found
+            more = len(found) >= limit or answer.get("MillisBehindLatest", 0) > 0
+            ended = iterator is None or (self.unlisted and not found and not more)
+            while held and (len(held) >= size or ended or (not more and self._due(held[0]))):
+                batch = cut(held, size)
                 self._work(batch)
                 if self._ending.is_set():
                     return False
                 held = held[len(batch) :]
-                began = time.monotonic() if held else 0.0
             if ended:
-                position = self._positions.read(self._rules.uuid, self._shard)
-                self._positions.write(self._rules.uuid, self._shard, Position(position.sequence, closed=True))
+                self._close()
                 return True
-            if not found or not held:
-                idle = time.monotonic() - self._last_active > IDLE_AFTER
-                pause = IDLE_POLL if idle else BUSY_POLL
-                if held:
-                    pause = min(pause, max(0.005, began + self._rules.window - time.monotonic()))
-                if not found:
-                    self._ending.wait(pause)
+            if not more:
+                left = held[0].arrival + self.rules.window - time.time() if held else self._poll
+                self._ending.wait(max(0.005, min(self._poll, left)))
         return False
 
-    def _due(self, began: float) -> bool:
-        return time.monotonic() - began >= self._rules.window
+    def _close(self) -> None:
+        position = self._positions.read(self.rules.uuid, self._shard)
+        self._positions.write(self.rules.uuid, self._shard, Position(position.sequence, closed=True))
 
-    def _cut(self, held: list[Record]) -> list[Record]:
-        size = 0
-        for count, record in enumerate(held[: self._rules.batch_size]):
-            size += record.size
-            if size > MAX_PAYLOAD and count:
-                return held[:count]
-        return held[: self._rules.batch_size]
+    def _due(self, first: Record) -> bool:
+        return time.time() - first.arrival >= self.rules.window
 
     def _record(self, raw: dict[str, Any]) -> Record:
-        if self._rules.kinesis:
+        if self.rules.kinesis:
             data = base64.b64encode(raw["Data"]).decode()
             arrival = raw["ApproximateArrivalTimestamp"].timestamp()
             body = {
@@ -376,32 +214,31 @@ class ShardReader(threading.Thread):
                 "eventVersion": "1.0",
                 "eventID": f"{self._shard}:{raw['SequenceNumber']}",
                 "eventName": "aws:kinesis:record",
-                "invokeIdentityArn": self._rules.function,
+                "invokeIdentityArn": self.rules.function,
                 "awsRegion": self._region,
-                "eventSourceARN": self._rules.source,
+                "eventSourceARN": self.rules.source,
             }
-            return Record(raw["SequenceNumber"], arrival, body, len(data) + 700)
+            return Record(raw["SequenceNumber"], arrival, body, len(data) + ENVELOPE)
         change = raw["dynamodb"]
         created = change.get("ApproximateCreationDateTime")
         arrival = created.timestamp() if created is not None else time.time()
         body = {
             **raw,
             "dynamodb": {**change, "ApproximateCreationDateTime": arrival},
-            "eventSourceARN": self._rules.source,
+            "eventSourceARN": self.rules.source,
         }
         return Record(change["SequenceNumber"], arrival, body, len(json.dumps(body, default=_text)))
 
     def _work(self, records: list[Record]) -> None:
         work_through(
-            records, self._rules, invoke=self._invoke, done=self._done, give_up=self._give_up, wait=self._wait,
+            records, self.rules, invoke=self._invoke, done=self._done, give_up=self._give_up, wait=self._wait,
             now=time.time,
         )  # fmt: skip
 
     def _invoke(self, records: list[Record]) -> dict[str, Any] | None:
-        self._last_active = time.monotonic()
         payload = json.dumps({"Records": [r.body for r in records]}, default=_text).encode()
         try:
-            answer = self._clients.functions.invoke(FunctionName=self._rules.function, Payload=payload)
+            answer = self._clients.functions.invoke(FunctionName=self.rules.function, Payload=payload)
             text = answer["Payload"].read()
             if answer.get("FunctionError"):
                 log.warning("%s: function error: %s", self.name, text[:500].decode(errors="replace"))
@@ -413,32 +250,35 @@ class ShardReader(threading.Thread):
         return parsed if isinstance(parsed, dict) else {}
 
     def _done(self, record: Record) -> None:
-        self._positions.write(self._rules.uuid, self._shard, Position(record.sequence))
+        self._positions.write(self.rules.uuid, self._shard, Position(record.sequence))
 
-    def _give_up(self, records: list[Record], condition: str, tries: int) -> None:
+    def _give_up(self, records: list[Record], condition: Condition, tries: int) -> None:
         log.error("%s: giving up %d records after %d tries: %s", self.name, len(records), tries, condition)
-        if not self._rules.on_failure:
+        if not self.rules.on_failure:
             return
-        message = failure_message(self._rules, self._shard, records, condition, tries)
-        queue = self._rules.on_failure.rsplit(":", 1)[-1]
-        for attempt in range(5):
-            try:
-                url = self._clients.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-                self._clients.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(message))
-                return
-            except (ClientError, BotoCoreError):
-                if attempt == 4:
-                    raise
-                self._ending.wait(0.5)
+        message = json.dumps(failure_message(self.rules, self._shard, records, condition, tries, time.time()))
+        # An error here is raised: the position stays, and the records are tried and told once more.
+        if ":sns:" in self.rules.on_failure:
+            self._clients.sns.publish(TopicArn=self.rules.on_failure, Message=message)
+            return
+        url = self._clients.sqs.get_queue_url(QueueName=self.rules.on_failure.rsplit(":", 1)[-1])["QueueUrl"]
+        self._clients.sqs.send_message(QueueUrl=url, MessageBody=message)
 
-    def _wait(self, tries: int) -> None:
-        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(tries, 10))
-        if self._ending.wait(pause * random.uniform(0.5, 1.0)):
+    def _wait(self, failures: int) -> None:
+        if self._ending.wait(_backoff(failures)):
             raise Stopped
 
 
-class Stopped(Exception):
-    """The mapper shall end; the batch in hand stays undone and comes again."""
+def _backoff(failures: int) -> float:
+    return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+
+
+def _code(error: Exception) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+def _stream(rules: Mapping) -> str:
+    return rules.source.split(":stream/", 1)[1]
 
 
 def _text(value: Any) -> Any:
@@ -476,18 +316,26 @@ class Mapper:
             reader.join(30)
 
     def refresh(self) -> None:
-        """Start readers of shards whose turn has come."""
+        """Start readers of shards whose turn has come; end those whose mapping is gone or has changed."""
+        found = {}
         for page in self.clients.functions.get_paginator("list_event_source_mappings").paginate():
             for described in page["EventSourceMappings"]:
-                rules = mapping(described)
-                if ":kinesis:" in rules.source or ":dynamodb:" in rules.source:
-                    self._serve(rules)
+                source = described.get("EventSourceArn") or ""
+                if ":kinesis:" in source or ":dynamodb:" in source:
+                    found[described["UUID"]] = mapping(described)
+        for (uuid, _), reader in self.readers.items():
+            if found.get(uuid) != reader.rules:
+                reader.finish()
+        for rules in found.values():
+            try:
+                self._serve(rules)
+            except (ClientError, BotoCoreError) as error:
+                log.warning("the shards of %s cannot be listed: %s", rules.source, str(error)[:300])
 
     def _shards(self, rules: Mapping) -> list[dict[str, Any]]:
         shards: list[dict[str, Any]] = []
         if rules.kinesis:
-            name = rules.source.split(":stream/", 1)[1]
-            request: dict[str, Any] = {"StreamName": name}
+            request: dict[str, Any] = {"StreamName": _stream(rules)}
             while True:
                 answer = self.clients.kinesis.list_shards(**request)
                 shards += answer["Shards"]
@@ -537,7 +385,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Drives event source mappings of an emulator on this machine.")
     parser.add_argument("--endpoint", required=True)
-    parser.add_argument("--kinesis-endpoint", default="")
+    parser.add_argument("--kinesis-endpoint", default="", help="where Kinesis is served by another emulator")
     parser.add_argument("--positions", type=Path, required=True)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -547,10 +395,13 @@ def main() -> None:
         return make_client(endpoint or options.endpoint, service, max_pool_connections=64, read_timeout=900)
 
     mapper = Mapper(
-        Clients(client("kinesis", options.kinesis_endpoint), client("dynamodbstreams"), client("lambda"), client("sqs")),
+        Clients(
+            kinesis=client("kinesis", options.kinesis_endpoint), streams=client("dynamodbstreams"),
+            functions=client("lambda"), sqs=client("sqs"), sns=client("sns"),
+        ),
         Positions(options.positions),
         REGION,
-    )
+    )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: mapper.stop.set())
     mapper.run()
