@@ -41,7 +41,8 @@ class EventBatch:
     metric event: ``record`` is an index into ``sequence_numbers``; ``sub_sequence`` the user
     record within an aggregate; ``item`` counts the events of one user record; ``timestamp`` and
     ``arrival`` are epoch milliseconds; ``series`` is ``schemas.names.series_name(metric,
-    dimensions)``; values are finite.
+    dimensions)``; values are finite. Events of one series may share one ``dimensions`` dictionary,
+    across batches too: it is read, never changed.
     """
 
     sequence_numbers: list[str] = field(default_factory=list)

@@ -101,6 +101,8 @@ def _user(sink: Sink, data: bytes) -> None:
 def _lines(content: bytes) -> list[bytes]:
     """Lines that hold something, if the content is lines of documents: at least half begin and end like one."""
     if content.count(b"\n") > MAX_ITEMS:
+        if content.lstrip()[:1] == b"{":
+            raise Refused("too-large", f"more than {MAX_ITEMS:,} lines; send smaller records")
         return []
     lines = [line for line in (one.strip() for one in content.split(b"\n")) if line]
     whole = sum(line.startswith(b"{") and line.endswith(b"}") for line in lines)
