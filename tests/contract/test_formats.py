@@ -152,9 +152,7 @@ def test_examples_with_mutated_bytes_are_events_or_letters(which: int, rng: rand
         elif change == 2:
             data[at:at] = bytes(data[at : at + length])
         elif change == 3:
-            data[at:at] = rng.choice(
-                [b"\x00", b"\xff", b'"', b"{", b"]", b"\n", b"NaN", b"1e999", b"\\ud800", b"\\u0000"]
-            )
+            data[at:at] = rng.choice([b"\x00", b"\xff", b'"', b"{", b"]", b"\n", b"NaN", b"1e999", b"\\ud800", b"\\u0000"])
         else:
             other = EXAMPLES[rng.randrange(len(EXAMPLES))]
             data[at : at + length] = other[at : at + length]
@@ -242,7 +240,5 @@ def test_decoding_a_plain_record_loads_no_format_it_does_not_need() -> None:
         "print(sorted(sys.modules))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    heavy = (
-        "zstandard|gzip|google|aws_kinesis_agg|numpy|boto3|river|pyarrow|services|otlp|telegraf|eventbridge|describe"
-    )
+    heavy = "zstandard|gzip|google|aws_kinesis_agg|numpy|boto3|river|pyarrow|services|otlp|telegraf|eventbridge|describe"
     assert not re.findall(rf"'[\w.]*\b(?:{heavy})\b[\w.]*'", loaded)
