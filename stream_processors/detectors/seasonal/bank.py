@@ -58,7 +58,7 @@ _DAY_GAIN = 0.2
 """Weight of the latest day in what an ordinary day reaches."""
 _YOUNG = 6.0
 """Added to the divisor of a new series, falling as 1 / (1 + days)."""
-_BAR_RISE, _BAR_TOP = 2.0, 1.5
+_BAR_RISE, _BAR_TOP = 2.0, 2.0
 """A report raises the bar to twice its strength, of which at most this much counts."""
 _BAR_START, _BAR_SHARE, _BAR_LONGEST = 2 * HOUR, 0.05, WEEK
 """The bar sinks over two hours plus a twentieth of the series' age, at most a week."""
@@ -87,7 +87,7 @@ _CHANNELS = (
     # family, weight
     (0, 0.5),  # distance from what is expected
     (1, 1.0),  # time of day, smoothed over a quarter of an hour
-    (1, 0.5),  # time of day, smoothed over two hours
+    (1, 0.5),  # time of day, smoothed over four hours
     (2, 1.0),  # hour of the week
     (3, 0.25),  # beyond the range of the values
     (3, 0.25),  # beyond the range of the values without their rhythm
@@ -100,8 +100,8 @@ _CHANNELS = (
     (5, 0.5),  # size of the steps, half an hour against 16 hours
 )
 _N = len(_CHANNELS)
-_BASE = sum(weight for _, weight in _CHANNELS) / 2
-"""Divisor of a series that is quiet on ordinary days: half of the channels' weights."""
+_BASE = 3.5
+"""Divisor of a series that is quiet on ordinary days: about half of the channels' weights, 6.5."""
 _LOUDNESS = 4
 """Feedback moves a family's gain by at most this many steps of a quarter, either way."""
 _GAINS = np.array([1.25**k for k in range(-_LOUDNESS, _LOUDNESS + 1)])
@@ -119,7 +119,7 @@ _COLUMNS = (
     *("usual", "day_peak", "day_start", "days", "bar"),
     *("noise", "tail_events", "tail_up", "tail_up1", "tail_up2", "tail_down", "tail_down1", "tail_down2"),
     *("rare_day", "tail_factor", "rare_days"),
-    *("seen", "seen_over", "seen_excess"),
+    *("tenth", "hundredth"),
     *("width", "width_up", "width_down"),
     *(f"gain{i}" for i in range(len(_FAMILIES))),
     "kind",
@@ -224,9 +224,16 @@ class SeasonalBank(Bank):
         week_bin = _DAY_BINS + (timestamps // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
         day_mean, week_mean = self._bins[rows, day_bin], self._bins[rows, week_bin]
         day_visits = self._visits[rows, day_bin].astype(np.float64)
+        # Between the middles of two known half-hours the expectation is a straight line.
+        earlier = (of_day - 900_000) // 1_800_000 % _DAY_BINS
+        later = (earlier + 1) % _DAY_BINS
+        part = (of_day + 900_000) % 1_800_000 / _DAY_BIN
+        from_bin, to_bin = self._bins[rows, earlier], self._bins[rows, later]
+        straight = (self._visits[rows, earlier] > 0) & (self._visits[rows, later] > 0)
+        day_line = np.where(straight, from_bin + part * (to_bin - from_bin), day_mean)
         week_visits = self._visits[rows, week_bin].astype(np.float64)
         slow = column["mean_week"]
-        by_day = day_mean + slow
+        by_day = day_line + slow
         by_day_known = (day_visits > 0.0) & (age >= DAY)
         by_week_known = (week_visits > 0.0) & (age >= WEEK)
         mean, recent = column["mean4"].copy(), column["mean2"].copy()
@@ -249,7 +256,7 @@ class SeasonalBank(Bank):
         r = np.zeros((_N, len(rows)))
         r[0] = np.where(settled, v - (mean + season), 0.0)
         bounded_day_rest = np.where(by_day_known, bounded - by_day, 0.0)
-        for channel, name, memory in ((1, "day_rest", HOUR / 4), (2, "day_rest_slow", 2 * HOUR)):
+        for channel, name, memory in ((1, "day_rest", HOUR / 4), (2, "day_rest_slow", 4 * HOUR)):
             column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
             r[channel] = np.where(by_day_known, column[name], 0.0)
         r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
@@ -269,9 +276,8 @@ class SeasonalBank(Bank):
         # --- means over five time scales ----------------------------------------------------------
         column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
         for scale, memory in enumerate(_SCALES):
-            column[f"mean{scale}"] += np.maximum(_blend(lapse, memory), first_gain) * (
-                bounded_rest - column[f"mean{scale}"]
-            )
+            gain = np.maximum(_blend(lapse, memory), first_gain)
+            column[f"mean{scale}"] += gain * (bounded_rest - column[f"mean{scale}"])
         for scale in range(len(_SCALES) - 1):
             r[8 + scale] = column[f"mean{scale}"] - column[f"mean{scale + 1}"]
         for channel, name, source in ((6, "2h", "mean1"), (7, "8h", "mean2")):
@@ -279,11 +285,11 @@ class SeasonalBank(Bank):
             np.copyto(column[f"low_{name}"], column[source], where=start)
             np.copyto(column[f"high_{name}"], column[source], where=start)
             r[channel] = _beyond(column[source], column[f"low_{name}"], column[f"high_{name}"], grain)
-        step = np.where(new, 0.0, np.sqrt(np.abs(v - column["previous"])))
+        step = np.where(new, 0.0, np.sqrt(np.abs(bounded - column["previous"])))
         for name, memory in (("step_short", HOUR / 2), ("step_long", 16 * HOUR)):
             column[name] += np.maximum(_blend(lapse, memory), first_gain) * (step - column[name])
         r[12] = column["step_short"] - column["step_long"]
-        column["previous"][:] = v
+        column["previous"][:] = bounded
 
         # --- how well the season has predicted, against the plain mean ----------------------------
         learn = by_day_known & (n > 0.0)
@@ -343,7 +349,7 @@ class SeasonalBank(Bank):
         slow_strength = evidence / divisor
         wanted = np.log(np.maximum(_RARE / np.maximum(interval, 1.0), 2.0))
         single = 0.5 * rarity / (wanted * np.maximum(1.0, column["tail_factor"]))
-        single = np.where(age >= DAY, np.minimum(single * gains[0], 1.0), 0.0)
+        single = np.where(age >= 2.0 * DAY, np.minimum(single * gains[0], 1.0), 0.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
         _close_day(column, time, age, interval, evidence, rarity)
@@ -360,7 +366,7 @@ class SeasonalBank(Bank):
 
         # --- explanation ------------------------------------------------------------------------------
         shares = _shares(column, slow_strength, single, level)
-        tail = _calibrated(column, strength, warming, lapse)
+        tail = _calibrated(column, strength, warming)
         expected = season + recent
         width_low, width_high = _band(column, v, bounded, expected, lapse, first_gain)
         unknown = n < 2.0
@@ -526,7 +532,7 @@ def _close_day(
     weight = 1.0 / (2.0 + np.minimum(column["rare_days"], 15.0))
     factor += np.where(judged, weight * (reached - factor), 0.0)
     column["days"] += over
-    peak = np.where(column["days"] > 1.0, np.minimum(column["day_peak"], usual + _BASE), column["day_peak"])
+    peak = np.where(column["days"] > 1.0, np.minimum(column["day_peak"], 2.0 * (usual + _BASE)), column["day_peak"])
     weight = np.maximum(_DAY_GAIN, 1.0 / (column["days"] + 1.0))
     usual += np.where(over, weight * (peak - usual), 0.0)
     np.copyto(column["rare_day"], 0.0, where=over)
@@ -550,24 +556,20 @@ def _shares(column: dict[str, FloatArray], slow: FloatArray, single: FloatArray,
     return shares
 
 
-def _calibrated(
-    column: dict[str, FloatArray], strength: FloatArray, warming: NDArray[np.bool_], lapse: FloatArray
-) -> FloatArray:
-    """Probability that an ordinary event of the series shows at least this strength; learns it."""
-    start = 0.1
-    rate = (column["seen_over"] + 10.0) / (column["seen"] + 200.0)
-    mean = (column["seen_excess"] + 10.0 * 0.08) / (column["seen_over"] + 10.0)
-    excess = np.maximum(strength - start, 0.0)
-    tail = np.exp(np.log(rate) * np.minimum(strength / start, 1.0) - np.minimum(excess / mean, 700.0))
-    keep = np.where(warming, 1.0, 1.0 - _blend(lapse, _TAIL_MEMORY))
-    for name, learned in (
-        ("seen", np.ones(len(strength))),
-        ("seen_over", strength > start),
-        ("seen_excess", np.minimum(excess, 4.0 * mean)),
-    ):
-        column[name] *= keep
-        column[name] += np.where(warming, 0.0, learned)
-    return np.where(warming, 1.0, np.minimum(np.maximum(tail, 1e-12), 1.0))
+def _calibrated(column: dict[str, FloatArray], strength: FloatArray, warming: NDArray[np.bool_]) -> FloatArray:
+    """Probability that an ordinary event of the series shows at least this strength; learns it.
+
+    Follows the strengths that one event in ten and one in a hundred exceed (stochastic
+    approximation, Robbins & Monro 1951), joined and continued by exponential tails.
+    """
+    tenth = 0.1 * np.exp(column["tenth"])
+    hundredth = np.maximum(0.25 * np.exp(column["hundredth"]), 1.2 * tenth)
+    decades = np.where(strength <= tenth, strength / tenth, 1.0 + (strength - tenth) / (hundredth - tenth))
+    tail = np.exp(-math.log(10.0) * np.minimum(decades, 12.0))
+    for name, mark, share in (("tenth", tenth, 0.1), ("hundredth", hundredth, 0.01)):
+        moved = column[name] + np.where(warming, 0.0, 0.05 * ((strength > mark) - share))
+        column[name][:] = np.minimum(np.maximum(moved, -8.0), 3.0)
+    return np.where(warming | (strength <= 0.0), 1.0, tail)
 
 
 def _band(
