@@ -74,6 +74,8 @@ def _user(sink: Sink, data: bytes) -> None:
     """Read one user record that is no native metric."""
     content = data
     try:
+        if native.typed_host_sample(sink, data):
+            return
         if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
             from stream_processors.records import packed
 

@@ -94,7 +94,8 @@ def refusal_of(error: Exception, data: bytes) -> Refused:
 def read(sink: Sink, data: bytes) -> None:
     """Read one document into the sink. What is refused as a whole becomes a dead letter with ``data``."""
     try:
-        dispatch(sink, parse(data))
+        if not native.typed_host_sample(sink, data):
+            dispatch(sink, parse(data))
     except Refused as refusal:
         sink.refuse(refusal, data)
 

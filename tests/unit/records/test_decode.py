@@ -174,8 +174,19 @@ def test_a_record_that_holds_too_much_keeps_what_was_read_and_says_so(monkeypatc
     assert "first 8 were taken" in letter.reason
 
 
+hosts = st.fixed_dictionaries(
+    {},
+    optional={
+        "hostname": words | anything,
+        "timestamp": st.sampled_from([ARRIVAL, ARRIVAL / 1000, "2026-03-01T12:00:00Z", 5]) | anything,
+        "cpuUsage": st.sampled_from([1, -0.0, 1e308]) | anything,
+        "diskIO": st.floats(allow_nan=False, allow_infinity=False) | anything,
+    },
+).map(lambda changed: HOST | changed)
+
+
 @settings(deadline=None, max_examples=400)
-@given(st.lists(natives, min_size=1, max_size=5))
+@given(st.lists(natives | hosts, min_size=1, max_size=5))
 def test_fast_and_slow_ways_agree_on_every_metric_and_every_refusal(documents: list[dict[str, Any]]) -> None:
     fast = decode([record(one_, n) for n, one_ in enumerate(documents)])
     # A further field leads past the typed decoder.
@@ -188,7 +199,7 @@ def test_fast_and_slow_ways_agree_on_every_metric_and_every_refusal(documents: l
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(natives, min_size=2, max_size=8))
+@given(st.lists(natives | hosts, min_size=2, max_size=8))
 def test_plain_records_an_aggregate_an_array_and_lines_hold_the_same_events(
     documents: list[dict[str, Any]],
 ) -> None:
@@ -203,7 +214,7 @@ def test_plain_records_an_aggregate_an_array_and_lines_hold_the_same_events(
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(natives | st.just(HOST) | st.lists(natives, max_size=4), min_size=1, max_size=8), st.data())
+@given(st.lists(natives | hosts | st.lists(natives, max_size=4), min_size=1, max_size=8), st.data())
 def test_records_are_read_each_by_itself_however_they_are_cut(documents: list[Any], data: st.DataObject) -> None:
     records = [record(document, n) for n, document in enumerate(documents)]
     whole = decode(records)
