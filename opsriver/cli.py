@@ -16,7 +16,7 @@ from opsriver.output import err
 COMMANDS: dict[str, str] = {
     "up": "opsriver.commands.up:up",
     "down": "opsriver.commands.down:down",
-    "status": "opsriver.commands.down:status",
+    "status": "opsriver.commands.status:status",
     "demo": "opsriver.commands.demo:demo",
     "agent": "opsriver.commands.agent:agent",
     "simulate": "opsriver.commands.simulate:simulate",

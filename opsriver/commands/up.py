@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from opsriver.errors import Problem
 from opsriver.output import err, out, print_json
 from opsriver.target import DEFAULT_STATE, StateOption
 
@@ -26,12 +25,8 @@ def up(
     found = embedded.running(state)
     if found is not None:
         found = embedded.restart_mapper(state)
-        if not detach:
-            raise Problem(
-                f"an embedded AWS runs in {state} already, at {found.endpoint}; "
-                "`opsriver up --detach` prints its details, `opsriver down` stops it"
-            )
         _tell(found, as_json)
+        err.print(f"it ran in {state} already; `opsriver down` stops it", highlight=False, soft_wrap=True)
         return
     parameters = {} if window is None else {"BatchWindowSeconds": str(window)}
     with err.status("starting") as shown:
@@ -67,12 +62,14 @@ def _tell(stack: object, as_json: bool) -> None:
                 "stackName": stack.stack_name,
                 "outputs": stack.outputs,
                 "state": stack.state,
-                "pids": {"emulator": stack.emulator.pid, "mapper": stack.mapper.pid},
+                "pids": stack.pids,
             }
         )
         return
-    table = Table("output", "value", title=f"stack {stack.stack_name} at {stack.endpoint} ({stack.region})")
+    table = Table(title=f"stack {stack.stack_name} at {stack.endpoint} ({stack.region})")
+    table.add_column("output", no_wrap=True)
+    table.add_column("value", overflow="fold")
     for name, value in sorted(stack.outputs.items()):
-        table.add_row(name, value, style=None)
+        table.add_row(name, value)
     out.print(table)
     out.print(f"state folder {stack.state}", highlight=False, soft_wrap=True)

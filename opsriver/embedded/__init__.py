@@ -1,13 +1,19 @@
 """The embedded AWS: an emulator on 127.0.0.1 with the real template deployed, and our event source mapper.
 
 ``start`` brings it up in a state folder, ``running`` finds it, ``stop`` ends it so that it comes up
-again with its data.
+again with its data. Nothing is kept outside the state folder, and nothing of the user's own AWS
+settings is read.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,10 @@ import msgspec
 from opsriver.errors import Problem
 
 RECORD = "stack.json"
+MAPPER_RECORD = "mapper.json"
+POSITIONS, SAVED_POSITIONS = "positions", "positions.saved"
+MAPPER_SECONDS = 60.0
+STOP_PATIENCE = 180.0
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -23,6 +33,22 @@ class Worker(msgspec.Struct, frozen=True):
 
     pid: int
     born: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        from opsriver.embedded.emulator import born
+
+        return self.pid > 0 and born(self.pid) == self.born
+
+    def end(self) -> bool:
+        """End the process; False where it had to be killed."""
+        from opsriver.embedded.emulator import end
+
+        return end(self.pid, self.born)
+
+
+NOBODY = Worker(0, 0.0)
 
 
 class Stack(msgspec.Struct, frozen=True, rename="camel"):
@@ -32,9 +58,21 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
     region: str
     stack_name: str
     outputs: dict[str, str]
+    """Empty until the template is deployed."""
     state: str
     emulator: Worker
-    mapper: Worker
+    mapper: Worker = NOBODY
+    supervisor: Worker = NOBODY
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """Processes by part."""
+        return {"emulator": self.emulator, "mapper": self.mapper, "supervisor": self.supervisor}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by part."""
+        return {name: worker.pid for name, worker in self.workers.items()}
 
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client of the embedded AWS."""
@@ -67,21 +105,12 @@ def make_client(endpoint: str, service: str, **config: Any) -> Any:
 
 def running(state: Path) -> Stack | None:
     """The embedded AWS that runs with this state folder; None where none does."""
-    from opsriver.embedded.emulator import answers, born
+    from opsriver.embedded.emulator import answers
 
     stack = _record(state)
-    if stack is None or born(stack.emulator.pid) != stack.emulator.born or not answers(stack.endpoint):
+    if stack is None or not stack.outputs or not stack.emulator.alive or not answers(stack.endpoint):
         return None
     return stack
-
-
-def _record(state: Path) -> Stack | None:
-    try:
-        return msgspec.json.decode((state / RECORD).read_bytes(), type=Stack)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError):
-        raise Problem(f"{state / RECORD} cannot be read; remove the folder {state} to start anew") from None
 
 
 def start(
@@ -100,95 +129,168 @@ def start(
     from opsriver.embedded import deployment, emulator
 
     state = state.absolute()
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        probe = state / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Problem(f"state folder {state} cannot be written: {error.strerror}; choose another with --state") from None
-    if running(state) is not None:
-        raise Problem(f"an embedded AWS runs in {state} already; stop it with `opsriver down`")
-    chosen = emulator.choose_port(port)
-    endpoint = f"http://127.0.0.1:{chosen}"
-    note("starting the embedded AWS")
-    server = emulator.launch(state, chosen)
-    mapper: Worker | None = None
-    try:
-        note("deploying template.yaml with sam deploy")
-        outputs = deployment.deploy(
-            state, endpoint, lambda s: make_client(endpoint, s), parameters or {}, detectors=detectors
-        )
-        note("starting the event source mapper")
-        mapper = start_mapper(state, endpoint)
+    with _alone(state):
+        left = _record(state)
+        if left is not None and left.outputs and left.emulator.alive:
+            raise Problem(f"an embedded AWS runs in {state} already; stop it with `opsriver down`")
+        if left is not None:
+            _clear(state, left)
+        chosen = emulator.choose_port(port)
+        endpoint = f"http://127.0.0.1:{chosen}"
+        note("starting the embedded AWS")
         stack = Stack(
-            endpoint=endpoint, region=emulator.REGION, stack_name=deployment.STACK, outputs=outputs, state=str(state),
-            emulator=Worker(server, emulator.born(server)), mapper=mapper,
+            endpoint=endpoint, region=emulator.REGION, stack_name=deployment.STACK, outputs={}, state=str(state),
+            emulator=NOBODY,
         )  # fmt: skip
-        _write(state, stack)
-    except BaseException:
-        if mapper is not None:
-            emulator.end(mapper.pid, mapper.born)
-        emulator.end(server, emulator.born(server))
-        raise
+        try:
+            server = emulator.launch(state, chosen)
+            # Noted before it answers: whatever happens now, the next command finds it and ends it.
+            stack = msgspec.structs.replace(stack, emulator=Worker(server, emulator.born(server)))
+            keep(state / RECORD, stack)
+            emulator.await_answer(state, chosen, server)
+            note("deploying template.yaml with sam deploy")
+            outputs = deployment.deploy(
+                state, endpoint, lambda service: make_client(endpoint, service), parameters or {}, detectors=detectors
+            )
+            note("starting the event source mapper")
+            stack = _supervised(msgspec.structs.replace(stack, outputs=outputs))
+        except BaseException:
+            left = _record(state)
+            if left is not None:
+                _clear(state, left)
+            raise
     return stack
 
 
-def start_mapper(state: Path, endpoint: str) -> Worker:
-    """Start the event source mapper as a process of its own."""
-    import sys
-
-    from opsriver.embedded import emulator
-
-    command = [sys.executable, "-m", "opsriver.embedded.mapper", "--endpoint", endpoint]
-    command += ["--positions", str(state / "positions")]
-    process = emulator.background(command, state, emulator.environment(state, endpoint), state / "mapper.log")
-    return Worker(process.pid, emulator.born(process.pid))
-
-
 def restart_mapper(state: Path) -> Stack:
-    """Start the mapper again where it has died; the stack as it is now."""
-    from opsriver.embedded import emulator
-
+    """The stack with its mapper running: waits for the supervisor to start it again, or does so itself."""
     stack = running(state.absolute())
     if stack is None:
         raise Problem(f"nothing runs in {state}; start it with `opsriver up`")
-    if emulator.born(stack.mapper.pid) == stack.mapper.born:
+    if stack.supervisor.alive and stack.mapper.alive:
         return stack
-    again = msgspec.structs.replace(stack, mapper=start_mapper(Path(stack.state), stack.endpoint))
-    _write(Path(stack.state), again)
-    return again
+    return _supervised(stack)
 
 
 def watch(stack: Stack) -> None:
     """Stay until the embedded AWS ends; Problem where it does so by itself."""
-    import time
-
-    from opsriver.embedded import emulator
-
-    while emulator.born(stack.emulator.pid) == stack.emulator.born:
+    state = Path(stack.state)
+    while stack.emulator.alive:
         time.sleep(1)
-        if emulator.born(stack.mapper.pid) != stack.mapper.born:
-            stack = restart_mapper(Path(stack.state))
-    raise Problem(f"the embedded AWS has ended by itself; its log is {Path(stack.state) / 'emulator.log'}")
-
-
-def _write(state: Path, stack: Stack) -> None:
-    partial = state / (RECORD + ".partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(stack)))
-    partial.replace(state / RECORD)
+        if not stack.supervisor.alive and stack.emulator.alive:
+            stack = restart_mapper(state)
+    with _alone(state, patience=STOP_PATIENCE):  # `opsriver down` may be at work
+        if (state / RECORD).exists():
+            raise Problem(f"the embedded AWS has ended by itself; its log is {state / 'emulator.log'}")
 
 
 def stop(state: Path) -> bool:
-    """Stop what runs with this state folder, saving its data; False where nothing ran."""
+    """Stop what runs with this state folder, saving its data; False where nothing ran.
+
+    Raises Problem where the emulator had to be killed: what it held since its start is then lost.
+    """
+    state = state.absolute()
+    if not state.is_dir():
+        return False
+    with _alone(state, patience=STOP_PATIENCE):
+        stack = _record(state)
+        if stack is None:
+            return False
+        ran = stack.emulator.alive
+        if not _clear(state, stack) and ran:
+            raise Problem(
+                "the embedded AWS did not save its data in time and was killed; "
+                "it comes up again as it was when it was last stopped"
+            )
+        return ran
+
+
+def keep(file: Path, value: msgspec.Struct) -> None:
+    """Write a record so that it is there whole or not at all."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(value)))
+    partial.replace(file)
+
+
+def _record(state: Path) -> Stack | None:
+    try:
+        stack = msgspec.json.decode((state / RECORD).read_bytes(), type=Stack)
+        file = state / MAPPER_RECORD
+        mapper = msgspec.json.decode(file.read_bytes(), type=Worker) if file.exists() else stack.mapper
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError):
+        raise Problem(f"{state / RECORD} cannot be read; remove the folder {state} to start anew") from None
+    return msgspec.structs.replace(stack, mapper=mapper)
+
+
+@contextmanager
+def _alone(state: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold the state folder: one process at a time starts or stops an embedded AWS in it.
+
+    Raises Problem where another holds it for more than ``patience`` seconds.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise Problem(f"state folder {state} cannot be written: {error.strerror}; choose another with --state") from None
+    with lock:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise Problem(
+                        f"another command starts or stops the embedded AWS in {state} now; try again in a moment"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+def _supervised(stack: Stack) -> Stack:
+    """The stack once its supervisor has a mapper running; a supervisor is started where there is none."""
     from opsriver.embedded import emulator
 
-    stack = _record(state)
-    if stack is None:
-        return False
-    ran = emulator.born(stack.emulator.pid) == stack.emulator.born
-    emulator.end(stack.mapper.pid, stack.mapper.born)
-    emulator.end(stack.emulator.pid, stack.emulator.born)
-    (state / RECORD).unlink(missing_ok=True)
+    state = Path(stack.state)
+    if not stack.supervisor.alive:
+        stack.mapper.end()
+        command = [sys.executable, "-m", "opsriver.embedded.supervisor", "--state", str(state)]
+        command += ["--endpoint", stack.endpoint, "--emulator", msgspec.json.encode(stack.emulator).decode()]
+        settings = emulator.environment(state, stack.endpoint)
+        process = emulator.background(command, state, settings, state / "mapper.log")
+        stack = msgspec.structs.replace(stack, supervisor=Worker(process.pid, emulator.born(process.pid)))
+        keep(state / RECORD, stack)
+    until = time.monotonic() + MAPPER_SECONDS
+    while time.monotonic() < until:
+        now = _record(state)
+        if now is not None and now.mapper.alive:
+            return now
+        time.sleep(0.05)
+    raise Problem(f"the event source mapper does not start; its log is {state / 'mapper.log'}")
+
+
+def _clear(state: Path, stack: Stack) -> bool:
+    """End what a record names. True where the emulator saved its data, together with the positions.
+
+    Where it did not, both go back to what was saved last: positions ahead of the data would skip records.
+    """
+    saved = stack.emulator.alive
+    stack.supervisor.end()
+    stack.mapper.end()
+    saved = stack.emulator.end() and saved
+    positions, kept = state / POSITIONS, state / SAVED_POSITIONS
+    origin, target = (positions, kept) if saved else (kept, positions)
+    shutil.rmtree(target, ignore_errors=True)
+    if origin.is_dir():
+        partial = state / "positions.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(origin, partial)
+        partial.rename(target)
+    for name in (RECORD, MAPPER_RECORD):
+        (state / name).unlink(missing_ok=True)
     shutil.rmtree(state / "source", ignore_errors=True)
-    return ran
+    shutil.rmtree(state / "tmp", ignore_errors=True)
+    return saved

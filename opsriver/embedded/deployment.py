@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +23,9 @@ STACK = "opsriver"
 BUCKET = "opsriver-artifacts"
 PACKAGES = ("agents", "consumers", "runtime", "schemas", "stream_processors")
 DETECTORS_KEY = "config/detectors.toml"
+CONFIG = "local"
+"""Section of samconfig.toml."""
+_OWN_URL = re.compile(r"^http://(?:127\.0\.0\.1|localhost):\d+/")
 TTL_TABLES = ("MetricsTableName", "InsightsTableName", "LedgerTableName")
 
 
@@ -54,10 +62,11 @@ def deploy(
     source = stage(state)
     _bucket(client("s3"))
     log = state / "deploy.log"
-    command = [str(sam), "deploy", "--config-env", "local", "--template-file", "template.yaml"]
+    command = [str(sam), "deploy", "--config-env", CONFIG, "--template-file", "template.yaml"]
     if parameters:
-        wanted = {"StageName": "local", "AthenaTables": "no", **parameters}
+        wanted = {**_overrides(source / "samconfig.toml"), **parameters}
         command += ["--parameter-overrides", *(f"{name}={value}" for name, value in wanted.items())]
+    _asked_for_updates(state)
     with log.open("wb") as out:
         done = subprocess.run(
             command, cwd=source, env=environment(state, endpoint), stdin=subprocess.DEVNULL,
@@ -67,12 +76,24 @@ def deploy(
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
         raise Problem(f"the template could not be deployed: {' '.join(last)[:300]} (all of it in {log})")
     described = client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
+    # Queue URLs keep the port of the first deployment; the emulator may listen on another one now.
+    outputs = {o["OutputKey"]: _OWN_URL.sub(endpoint + "/", o["OutputValue"]) for o in described["Outputs"]}
     complete(client, outputs)
     if detectors is not None:
         load(detectors)
         client("s3").put_object(Bucket=outputs["StateBucketName"], Key=DETECTORS_KEY, Body=detectors.read_bytes())
     return outputs
+
+
+def _overrides(samconfig: Path) -> dict[str, str]:
+    """The parameters that samconfig.toml sets for the embedded AWS: ours on the command line replace all of them."""
+    settings = tomllib.loads(samconfig.read_text())[CONFIG]["deploy"]["parameters"]
+    return dict(pair.split("=", 1) for pair in shlex.split(settings["parameter_overrides"]))
+
+
+def _asked_for_updates(state: Path) -> None:
+    """Tell SAM that it has looked for a newer version of itself: nothing here calls out of this machine."""
+    (state / "home" / "metadata.json").write_text(json.dumps({"lastVersionCheck": time.time()}))
 
 
 def _bucket(s3: Any) -> None:

@@ -18,7 +18,7 @@ DEFAULT_PORT = 4566
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 START_SECONDS = 60
-STOP_SECONDS = 60
+STOP_SECONDS = 120
 
 
 def environment(state: Path, endpoint: str = "") -> dict[str, str]:
@@ -67,7 +67,7 @@ def choose_port(wanted: int | None) -> int:
 
 
 def launch(state: Path, port: int) -> int:
-    """Start the emulator with its data in ``state`` and return its process id once it answers."""
+    """Start the emulator with its data in ``state``; returns its process id at once."""
     data = state / "aws"
     temporary = state / "tmp"
     for folder in (data / "s3", temporary, state / "home"):
@@ -88,16 +88,19 @@ def launch(state: Path, port: int) -> int:
         "IOT_MTLS_ENABLED": "0",  # its port would be open to other machines
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    return background([sys.executable, "-m", "ministack"], state, settings, state / "emulator.log").pid
+
+
+def await_answer(state: Path, port: int, pid: int) -> None:
+    """Return once the emulator answers; Problem where it ends or takes too long."""
     log = state / "emulator.log"
-    process = background([sys.executable, "-m", "ministack"], state, settings, log)
     began = time.monotonic()
     while time.monotonic() - began < START_SECONDS:
-        if process.poll() is not None:
+        if not born(pid):
             raise Problem(f"the embedded AWS ended while starting; its log is {log}")
         if answers(f"http://127.0.0.1:{port}"):
-            return process.pid
+            return
         time.sleep(0.05)
-    process.kill()
     raise Problem(f"the embedded AWS did not answer on port {port} within {START_SECONDS} s; its log is {log}")
 
 
