@@ -1,8 +1,9 @@
 """A process that runs the real scorer's handler on batches from standard input, and dies where it is told.
 
 Each line in is a JSON object ``{"event": …, "kill": [point, nth] | null}``, each line out the
-handler's answer. The points are places between the calls to AWS, found by botocore's own events,
-so the handler runs unchanged.
+handler's answer; with ``pause`` instead of ``kill`` the process stops there until it is woken. The
+points are places between the calls to AWS, found by botocore's own events, so the handler runs
+unchanged.
 """
 
 from __future__ import annotations
@@ -40,14 +41,21 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stall() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class Trap:
-    """Kills the process when ``point`` is passed for the ``nth`` time."""
+    """Kills (or stops) the process when ``point`` is passed for the ``nth`` time."""
 
     def __init__(self) -> None:
         self.point, self.left = "", 0
+        self.spring = die
 
-    def arm(self, kill: list[Any] | None) -> None:
-        self.point, self.left = (kill[0], int(kill[1])) if kill else ("", 0)
+    def arm(self, kill: list[Any] | None, pause: list[Any] | None) -> None:
+        chosen = kill or pause
+        self.point, self.left = (chosen[0], int(chosen[1])) if chosen else ("", 0)
+        self.spring = die if kill else stall
 
     def passes(self, point: str) -> bool:
         if point != self.point:
@@ -57,7 +65,7 @@ class Trap:
 
     def at(self, point: str) -> None:
         if self.passes(point):
-            die()
+            self.spring()
 
 
 class HalfBody:
@@ -115,9 +123,7 @@ def install(trap: Trap) -> None:
             trap.at(before.get(doing.now, "-"))
 
         def sending(request: Any, **_: Any) -> None:
-            if getattr(doing, "now", None) == ("PutObject", "snapshot") and trap.passes(
-                "half of the snapshot uploaded"
-            ):
+            if getattr(doing, "now", None) == ("PutObject", "snapshot") and trap.passes("half of the snapshot uploaded"):
                 data = request.body if isinstance(request.body, bytes) else request.body.read()
                 request.body = HalfBody(data)
 
@@ -165,7 +171,7 @@ def main() -> None:
     run: Callable[[Any, Any], Any] = handler
     for line in sys.stdin:
         order = json.loads(line)
-        trap.arm(order.get("kill"))
+        trap.arm(order.get("kill"), order.get("pause"))
         answer = run(order["event"], None)
         trap.at("before the answer")
         answer_to.write(json.dumps(answer) + "\n")

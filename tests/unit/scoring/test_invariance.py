@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -60,7 +61,7 @@ def run(
     scorer = Scorer(config, kind)  # type: ignore[arg-type]
     insights: list[Insight] = []
     edges = [0, *sorted(cuts), len(items)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         insights += scorer.process(batch(items[begin:end])).insights
     return insights, encode(scorer)
 
