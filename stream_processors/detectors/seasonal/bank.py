@@ -106,6 +106,9 @@ _LOUDNESS = 4
 """Feedback moves a family's gain by at most this many steps of a quarter, either way."""
 _GAINS = np.array([1.25**k for k in range(-_LOUDNESS, _LOUDNESS + 1)])
 
+_PAIR = 0.6
+"""A pair of neighbours counts by this much of its rarity, as neighbours are seldom independent."""
+_TAIL_PARTS = ("noise", "events", "up", "up1", "up2", "down", "down1", "down2")
 _COLUMNS = (
     *("count", "origin", "first", "last", "interval"),
     *("low", "high", "low_rest", "high_rest", "low_2h", "high_2h", "low_8h", "high_8h"),
@@ -117,8 +120,8 @@ _COLUMNS = (
     *("smooth0", "smooth1", "smooth2"),
     *(f"share{i}" for i in range(len(_FAMILIES))),
     *("usual", "day_peak", "day_start", "days", "bar"),
-    *("noise", "tail_events", "tail_up", "tail_up1", "tail_up2", "tail_down", "tail_down1", "tail_down2"),
-    *("rare_day", "tail_factor", "rare_days"),
+    *(f"{tail}_{part}" for tail in ("one", "two") for part in _TAIL_PARTS),
+    *("unexplained", "rare_day", "tail_factor", "rare_days"),
     *("tenth", "hundredth"),
     *("width", "width_up", "width_down"),
     *(f"gain{i}" for i in range(len(_FAMILIES))),
@@ -271,7 +274,9 @@ class SeasonalBank(Bank):
             np.where(belief > 0.0, day_rest, rest - column["mean0"]),
         )
         unexplained = np.where(settled & (np.abs(unexplained) > grain), unexplained, 0.0)
-        rarity = _rarity(column, unexplained, lapse, n)
+        pair = _smallest(unexplained, column["unexplained"])
+        column["unexplained"][:] = unexplained
+        rarity = np.maximum(_rarity(column, "one", unexplained, lapse, n), _PAIR * _rarity(column, "two", pair, lapse, n))
 
         # --- means over five time scales ----------------------------------------------------------
         column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
@@ -468,41 +473,41 @@ def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
     return np.where(least > 0.0, least, np.where(most < 0.0, most, 0.0))
 
 
-def _rarity(column: dict[str, FloatArray], residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
+def _rarity(column: dict[str, FloatArray], tail: str, residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
     """Minus the logarithm of the probability of a residual in its tail, 0 inside; learns the tail.
 
     Peaks over a threshold with a generalised Pareto tail fitted by its first two moments
     (Hosking & Wallis, Technometrics 29, 1987).
     """
-    noise = column["noise"]
+    noise = column[f"{tail}_noise"]
     ready = (noise > 0.0) & (n > _WARM_EVENTS)
     size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
     excess = np.where(ready, size - _TAIL_START, 0.0)
     beyond = excess > 0.0
     upward = residual > 0.0
-    events = np.where(upward, column["tail_up"], column["tail_down"])
-    sum1 = np.where(upward, column["tail_up1"], column["tail_down1"])
-    sum2 = np.where(upward, column["tail_up2"], column["tail_down2"])
+    events = np.where(upward, column[f"{tail}_up"], column[f"{tail}_down"])
+    sum1 = np.where(upward, column[f"{tail}_up1"], column[f"{tail}_down1"])
+    sum2 = np.where(upward, column[f"{tail}_up2"], column[f"{tail}_down2"])
     first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
     second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
     spread = np.maximum(second - first * first, 1e-6 * first * first)
     shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
     shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
-    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + column["tail_events"])
+    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + column[f"{tail}_events"])
     growth = np.minimum(shape * np.maximum(excess, 0.0) / (first * (1.0 - shape)), 1e30)
     rarity = np.where(beyond, np.log1p(growth) / shape - np.log(share), 0.0)
 
     keep = np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)
     taken = np.minimum(np.maximum(excess, 0.0), _TAIL_CUT * first)
     for side, mine in (("up", beyond & upward), ("down", beyond & ~upward)):
-        column[f"tail_{side}"] *= keep
-        column[f"tail_{side}1"] *= keep
-        column[f"tail_{side}2"] *= keep
-        column[f"tail_{side}"] += mine
-        column[f"tail_{side}1"] += np.where(mine, taken, 0.0)
-        column[f"tail_{side}2"] += np.where(mine, taken * taken, 0.0)
-    column["tail_events"] *= keep
-    column["tail_events"] += ready
+        column[f"{tail}_{side}"] *= keep
+        column[f"{tail}_{side}1"] *= keep
+        column[f"{tail}_{side}2"] *= keep
+        column[f"{tail}_{side}"] += mine
+        column[f"{tail}_{side}1"] += np.where(mine, taken, 0.0)
+        column[f"{tail}_{side}2"] += np.where(mine, taken * taken, 0.0)
+    column[f"{tail}_events"] *= keep
+    column[f"{tail}_events"] += ready
     squared = residual * residual
     squared = np.minimum(squared, np.where(noise > 0.0, 25.0 * noise, np.inf))
     settled = n > 5.0
