@@ -1,0 +1,1 @@
+"""CloudWatch metric streams: from Firehose onto the stream, each resource under its own key."""

@@ -1,0 +1,144 @@
+"""The template: lints as it is and after transformation, and says what the code says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
+from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
+
+from stream_processors.records import services
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms as the functions they stand for."""
+
+
+def _short_form(loader: Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", _short_form)
+
+
+@pytest.fixture(scope="module")
+def template(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.load((root / "template.yaml").read_text(), Loader)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def root() -> Path:
+    return Path(__file__).resolve().parents[3]
+
+
+def lint(path: Path) -> str:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("cfn-lint")), "--region", "us-east-1", "--", str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def test_sam_validates_and_lints_it(root: Path, tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none",
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("sam")), "validate", "--lint", "-t", str(root / "template.yaml")],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is a valid SAM Template" in done.stdout
+
+
+def test_it_lints_after_transformation(template: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    local = json.loads(json.dumps(template))
+    for resource in local["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"
+    local["Globals"]["Function"].pop("CodeUri")
+
+    class Policies:
+        def load(self) -> dict[str, str]:
+            return {}
+
+    parameters = {name: str(p.get("Default", "")) for name, p in template["Parameters"].items()}
+    made = transform(local, parameters, Policies(), Parser())
+    path = tmp_path / "transformed.json"
+    path.write_text(json.dumps(made))
+    told = [line for line in lint(path).splitlines() if line and not line.startswith(str(path))]
+    assert told == [], "\n".join(told)
+
+
+def test_the_rules_match_exactly_the_service_events_that_are_understood(template: dict[str, Any]) -> None:
+    pattern = template["Resources"]["ServiceEventRule"]["Properties"]["EventPattern"]
+    calls = template["Resources"]["ApiCallRule"]["Properties"]["EventPattern"]
+    wanted = {key for key in services.RULES if key[1] != services.CLOUDTRAIL}
+    assert set(pattern["source"]) == {source for source, _ in wanted}
+    assert set(pattern["detail-type"]) == {kind for _, kind in wanted}
+    assert {(s, k) for s in calls["source"] for k in calls["detail-type"]} == {
+        key for key in services.RULES if key[1] == services.CLOUDTRAIL
+    }
+
+
+def test_every_function_has_its_handler_its_log_group_and_a_build(template: dict[str, Any], root: Path) -> None:
+    makefile = (root / "Makefile").read_text()
+    functions = {n: r for n, r in template["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
+    assert len(functions) >= 8
+    for name, function in functions.items():
+        module = function["Properties"]["Handler"].rpartition(".")[0]
+        assert (root / (module.replace(".", "/") + ".py")).is_file(), module
+        logs = function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+        assert template["Resources"][logs]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+        assert f"build-{name}" in makefile
+
+
+def test_no_policy_allows_everything(template: dict[str, Any]) -> None:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] != "AWS::Serverless::Function":
+            continue
+        for policy in resource["Properties"].get("Policies", []):
+            for statement in policy["Statement"]:
+                if "Fn::If" in statement:
+                    statement = statement["Fn::If"][1]
+                assert statement["Resource"] != "*", name
+                actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+                assert not [a for a in actions if a.endswith(":*")], name
+
+
+def test_tables_and_buckets_are_encrypted_recoverable_and_private(template: dict[str, Any]) -> None:
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::DynamoDB::Table":
+            assert properties["SSESpecification"] == {"SSEEnabled": True}, name
+            assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+            assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        if resource["Type"] == "AWS::S3::Bucket":
+            assert all(properties["PublicAccessBlockConfiguration"].values()), name
+            assert properties["BucketEncryption"], name
+            assert properties["LifecycleConfiguration"]["Rules"], name
+
+
+def test_all_outputs_that_others_rely_on_are_there(template: dict[str, Any]) -> None:
+    assert set(template["Outputs"]) >= {
+        "EventStreamName", "MetricsTableName", "InsightsTableName", "CheckpointTableName", "StateBucketName",
+        "DeadLetterBucketName", "EventBusName", "AlertTopicArn", "AlertQueueUrl", "ArchiveBucketName",
+    }  # fmt: skip
