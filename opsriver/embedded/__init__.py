@@ -86,21 +86,10 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def make_client(endpoint: str, service: str, **config: Any) -> Any:
-    """A boto3 client for an emulator at ``endpoint``, as localstack-client makes it."""
-    from urllib.parse import urlsplit
+    """A boto3 client for an emulator at ``endpoint``, by localstack-client."""
+    from opsriver.embedded import clients
 
-    from botocore.config import Config
-    from localstack_client.session import Session
-
-    from opsriver.embedded.emulator import REGION
-
-    place = urlsplit(endpoint)
-    session = Session(
-        aws_access_key_id="test", aws_secret_access_key="test",  # noqa: S106 - the emulator asks for some
-        region_name=REGION, localstack_host=f"{place.hostname}:{place.port}",
-    )  # fmt: skip
-    options = {"retries": {"mode": "standard", "total_max_attempts": 5}, "connect_timeout": 5, "read_timeout": 60}
-    return session.client(service, endpoint_url=endpoint, config=Config(**{**options, **config}))
+    return clients.make_client(endpoint, service, **config)
 
 
 def running(state: Path) -> Stack | None:

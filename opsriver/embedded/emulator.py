@@ -34,9 +34,12 @@ def environment(state: Path, endpoint: str = "") -> dict[str, str]:
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_CHECK_UPDATES": "0",
         "__SAM_CLI_APP_DIR": str(home),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
     }
     if endpoint:
         made["AWS_ENDPOINT_URL"] = endpoint
+        made["LOCALSTACK_HOST"] = endpoint.removeprefix("http://")
     return made
 
 
@@ -118,10 +121,14 @@ def background(command: list[str], folder: Path, settings: dict[str, str], log: 
     return process
 
 
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks this machine itself, whatever proxy is set up for others."""
+
+
 def answers(endpoint: str) -> bool:
     """Whether an emulator answers at the endpoint."""
     try:
-        with urllib.request.urlopen(endpoint + "/_localstack/health", timeout=5) as answer:  # noqa: S310
+        with _direct.open(endpoint + "/_localstack/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
