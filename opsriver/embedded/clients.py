@@ -32,8 +32,8 @@ class LocalSession(Session):  # type: ignore[misc]
             region_name=REGION,
             localstack_host=f"{place.hostname}:{place.port}",
         )
-        # AWS_ENDPOINT_URL of the user's environment would win there.
-        self._service_endpoint_mapping = dict.fromkeys(self._service_endpoint_mapping, endpoint)
+        # Not by the base class's table: AWS_ENDPOINT_URL of the user's environment would win there.
+        self._endpoint = endpoint
         variables = {
             name: (None, None, default, convert)
             for name, (_, _, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
@@ -44,9 +44,9 @@ class LocalSession(Session):  # type: ignore[misc]
 
     def client(self, service_name: str, **options: Any) -> Any:
         """A boto3 client of the service at the endpoint."""
-        endpoint = self._service_endpoint_mapping[service_name]
+        fixed = {**self.common_protected_kwargs, "endpoint_url": self._endpoint}
         with _making:
-            return self._boto.client(service_name, endpoint_url=endpoint, **self.common_protected_kwargs, **options)
+            return self._boto.client(service_name, **{**options, **fixed})
 
 
 _session = cache(LocalSession)

@@ -35,7 +35,10 @@ def supervise(state: Path, endpoint: str, emulator: Worker, stop: threading.Even
         keep(state / MAPPER_RECORD, Worker(process.pid, born(process.pid)))
         while process.poll() is None and not stop.wait(LOOK_SECONDS):
             if born(emulator.pid) != emulator.born:
-                stop.set()
+                # Nothing can be invoked any more, and what was done is on disk: there is nothing to wait for.
+                process.kill()
+                process.wait()
+                return
         if stop.is_set():
             process.terminate()
             try:
