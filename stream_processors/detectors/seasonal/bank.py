@@ -76,7 +76,7 @@ _SHAPE_BIAS, _SHAPE_LEAST, _SHAPE_MOST = 0.065, 1e-3, 0.15
 _RARE = 365 * DAY
 """A single value pages when the fitted tail expects it, on one side, about once in this time."""
 
-_WARM_EVENTS, _WARM_TIME = 60.0, 2 * HOUR
+_WARM_EVENTS = 60.0
 _LARGEST = 1e100
 """Values are cut here: their squares still fit into a double with room to spare."""
 _GRAIN = 1e-13
@@ -352,9 +352,13 @@ class SeasonalBank(Bank):
         days_known = age / DAY
         divisor = _BASE + column["usual"] + _YOUNG / (1.0 + days_known)
         slow_strength = evidence / divisor
-        wanted = np.log(np.maximum(_RARE / np.maximum(interval, 1.0), 2.0))
+        # A series that is sampled every second still shows a gross jump in its first hours.
+        shortest = np.maximum(MINUTE * (1.0 - days_known / 2.0), 1.0)
+        wanted = np.log(np.maximum(_RARE / np.maximum(interval, shortest), 2.0))
         single = 0.5 * rarity / (wanted * np.maximum(1.0, column["tail_factor"]))
-        single = np.where(age >= 2.0 * DAY, np.minimum(single * gains[0], 1.0), 0.0)
+        # Before two days have shown the rhythm, a single value must be rarer by up to this power.
+        single /= 1.0 + 1.4 * np.maximum(1.0 - days_known / 2.0, 0.0)
+        single = np.minimum(single * gains[0], 1.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
         _close_day(column, time, age, interval, evidence, rarity)
@@ -363,7 +367,7 @@ class SeasonalBank(Bank):
         bar = column["bar"]
         sinking = np.minimum(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
         bar *= sinking / (sinking + elapsed)
-        warming = (n < _WARM_EVENTS) | (age < _WARM_TIME)
+        warming = n < _WARM_EVENTS
         above = strength > bar
         np.copyto(bar, _BAR_RISE * strength, where=above & (strength >= 0.5) & ~warming)
         level = np.where(warming, 0.0, np.minimum(strength, 1.0))

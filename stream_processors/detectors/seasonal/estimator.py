@@ -30,12 +30,12 @@ class SeasonalDetector(SupervisedAnomalyDetector):
     >>> import math
     >>> from stream_processors.detectors.seasonal.estimator import SeasonalDetector
     >>> detector = SeasonalDetector()
-    >>> for minute in range(3 * 1440):
-    ...     x, y = {"timestamp": minute * 60_000}, math.sin(minute / 229) + 0.1 * math.sin(minute * minute)
-    ...     _ = detector.score_one(x, y)
+    >>> for n in range(3 * 288):
+    ...     x, y = {"timestamp": n * 300_000}, math.sin(n * math.tau / 288) + 0.1 * math.sin(n * n)
     ...     detector.learn_one(x, y)
-    >>> detector.score_one({"timestamp": minute * 60_000 + 60_000}, 9.0) >= 0.5
-    True
+    >>> x = {"timestamp": 3 * 288 * 300_000}
+    >>> detector.score_one(x, 0.1) >= 0.3, detector.score_one(x, 9.0) >= 0.5
+    (False, True)
 
     """
 

@@ -1,0 +1,423 @@
+"""The default detector's bank: invariants, guards, warm-up, state and feedback."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_processors.detectors.seasonal.bank import SeasonalBank
+from tests.support.series import DAY, HOUR, MINUTE, START, Run, noise, rhythm, run, times
+
+FIVE = 5 * MINUTE
+FIELDS = [field.name for field in dataclasses.fields(Run)]
+
+
+@pytest.fixture(scope="module")
+def ordinary():
+    """Six days of twelve series at five minutes, and what a bank says of them."""
+    stamps = times(6 * 288, FIVE)
+    values = rhythm(stamps)[:, None] + noise("gaussian", (len(stamps), 12), np.random.default_rng(1))
+    return stamps, values, run(SeasonalBank(12), stamps, values)
+
+
+# ------------------------------------------------------------------ invariants
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 2**32 - 1), series=st.integers(1, 24))
+def test_rows_stepped_together_and_one_by_one_give_the_same_bits(seed, series):
+    rng = np.random.default_rng(seed)
+    together, alone = SeasonalBank(series), [SeasonalBank(1) for _ in range(series)]
+    stamps = START + rng.integers(0, 1000, series)
+    scale = 10.0 ** rng.integers(-6, 9, series)
+    for _ in range(90):
+        stamps = stamps + rng.integers(1, 5 * MINUTE, series)
+        values = rng.standard_t(2, series) * scale
+        order = rng.permutation(series)[: rng.integers(1, series + 1)]
+        verdicts = together.step(order, stamps[order], values[order])
+        for place, row in enumerate(order):
+            single = alone[row].step(np.zeros(1, np.int64), stamps[row : row + 1], values[row : row + 1])
+            for field in FIELDS:
+                assert np.array_equal(getattr(single, field)[0], getattr(verdicts, field)[place], equal_nan=True)
+    for row, bank in enumerate(alone):
+        assert bank.dump(np.zeros(1, np.int64)) == together.dump(np.array([row]))
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(-1.0, 0.0), (-0.01, 500.0), (1e6, 1e6)])
+def test_scores_do_not_depend_on_unit_origin_or_sign(ordinary, factor, offset):
+    stamps, values, plain = ordinary
+    changed = run(SeasonalBank(12), stamps, values * factor + offset)
+    np.testing.assert_allclose(changed.level, plain.level, atol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_clock_s_hour(ordinary):
+    stamps, values, plain = ordinary
+    shifted = run(SeasonalBank(12), stamps + 7 * HOUR, values)
+    assert np.abs(shifted.level - plain.level).max() < 0.05
+
+
+@pytest.mark.parametrize("cadence", [1000, 10_000, MINUTE, HOUR])
+def test_the_interval_is_learned_in_spite_of_gaps(cadence):
+    stamps = times(400, cadence) + np.repeat([0, 50 * cadence], 200)
+    result = run(SeasonalBank(1), stamps, np.random.default_rng(0).normal(size=(400, 1)))
+    assert result.interval[-1, 0] == pytest.approx(cadence, rel=0.05)
+
+
+# ------------------------------------------------------------------ warm-up
+
+
+@pytest.mark.parametrize("cadence", [1000, MINUTE, HOUR])
+def test_a_series_warms_up_for_sixty_events(cadence):
+    result = run(SeasonalBank(1), times(80, cadence), np.random.default_rng(2).normal(size=(80, 1)))
+    assert result.warming[:60].all()
+    assert not result.warming[60:].any()
+
+
+def test_while_warming_the_score_is_zero_and_the_tail_one_whatever_happens():
+    values = np.random.default_rng(3).normal(size=(60, 1))
+    values[30:40] += 1e6
+    result = run(SeasonalBank(1), times(60), values)
+    assert not result.score.any()
+    assert not result.level.any()
+    assert (result.tail == 1).all()
+    assert not result.evidence.any()
+
+
+def test_a_large_level_shift_is_seen_on_the_first_day():
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(8 * 60, 8))
+    values[5 * 60 :] += 25
+    result = run(SeasonalBank(8), times(len(values)), values)
+    assert (result.level[5 * 60 :].max(axis=0) >= 0.3).all()
+    assert result.pages[5 * 60 :].any(axis=0).mean() >= 0.5
+    assert not result.pages[: 5 * 60].any()
+
+
+# ------------------------------------------------------------------ guards
+
+
+@pytest.mark.parametrize("wild", [1e6, -1e6, 1e12])
+def test_one_wild_value_pages_and_then_changes_later_levels_briefly_and_little(ordinary, wild):
+    stamps, values, plain = ordinary
+    at = 4 * 288
+    spoiled = values.copy()
+    spoiled[at] = wild
+    result = run(SeasonalBank(12), stamps, spoiled)
+    assert (result.score[at] >= 0.5).all()
+    later = np.abs(result.level - plain.level)
+    assert later[at + 12 :].max() < 0.35  # from an hour later
+    assert later[at + 288 :].mean() < 0.05
+    assert not result.pages[at + 12 :].any()
+    assert np.abs(result.expected - plain.expected)[at + 1 :].max() < 1.0  # standard deviations
+
+
+def test_after_a_wild_value_a_fault_is_still_seen(ordinary):
+    stamps, values, _ = ordinary
+    spoiled = values.copy()
+    spoiled[3 * 288] = 1e12
+    spoiled[5 * 288 :] += 12
+    result = run(SeasonalBank(12), stamps, spoiled)
+    assert (result.level[5 * 288 : 5 * 288 + 24].max(axis=0) >= 0.5).all()
+
+
+def test_a_level_shift_is_one_alarm_or_two_and_is_learned_within_a_day(ordinary):
+    stamps, values, plain = ordinary
+    at = 4 * 288
+    for size in (10.0, 1e6):
+        shifted = values.copy()
+        shifted[at:] += size
+        result = run(SeasonalBank(12), stamps, shifted)
+        pages = result.pages[at:]
+        assert (pages.sum(axis=0) >= 1).all()
+        assert pages.sum(axis=0).mean() <= 2.5
+        assert (pages.argmax(axis=0) <= 3).all()
+        assert (result.level[at + 288 :] < 0.5).all()
+        moved = (result.expected - plain.expected)[at + 288]
+        assert (moved > 0.7 * size).all()
+
+
+def test_constant_binary_stepping_heavy_tailed_and_skewed_series_stay_quiet():
+    rng = np.random.default_rng(5)
+    n = 10 * 288
+    values = np.stack(
+        [
+            np.full(n, 7.5),
+            np.full(n, 1e9),
+            (rng.random(n) < 0.3) * 1.0,
+            np.repeat(rng.integers(0, 9, n // 24 + 1), 24)[:n] * 1.0,
+            rng.standard_t(3, n),
+            np.exp(rng.normal(size=n)),
+            np.round(rng.normal(size=n)),
+            1e9 + rng.normal(size=n),
+            rng.uniform(0, 100, n),
+        ],
+        axis=1,
+    )
+    result = run(SeasonalBank(values.shape[1]), times(n, FIVE), values)
+    assert result.pages.sum() <= 4
+    assert (result.pages.sum(axis=0) <= 3).all()
+    assert not result.score[:, :2].any()
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=80, max_size=120), st.integers(1, HOUR))
+def test_any_finite_values_keep_state_and_verdicts_finite(values, cadence):
+    bank = SeasonalBank(1)
+    result = run(bank, times(len(values), cadence), np.array(values)[:, None])
+    for field in ("score", "level", "tail", "evidence"):
+        got = getattr(result, field)
+        assert np.isfinite(got).all()
+        assert (got >= 0).all()
+        assert (got <= 1 + 1e-9).all()
+    assert np.isfinite(result.expected[2:]).all()
+    state = np.frombuffer(bank.dump(np.zeros(1, np.int64)), "<f8", (SeasonalBank.row_bytes - 432) // 8)
+    assert np.isfinite(state).all()
+
+
+def test_the_largest_doubles_raise_no_warning_and_leave_finite_state():
+    values = np.random.default_rng(6).normal(size=(400, 2))
+    values[200] = 1.7e308
+    values[201] = -1.7e308
+    result = run(SeasonalBank(2), times(400), values)
+    assert np.isfinite(result.level).all()
+    assert np.isfinite(result.expected[2:]).all()
+
+
+def test_an_offset_of_a_thousand_million_costs_no_precision(ordinary):
+    stamps, values, plain = ordinary
+    result = run(SeasonalBank(12), stamps, values + 1e9)
+    # A double has eight digits left here; while the longest means still form they are not enough.
+    assert np.abs(result.level - plain.level)[3 * 288 :].max() < 0.02
+
+
+def test_gaps_and_a_clock_that_stands_still_are_survived():
+    rng = np.random.default_rng(7)
+    stamps = times(2000, FIVE)
+    stamps[1000:] += 3 * DAY
+    stamps[1500] = stamps[1499]
+    result = run(SeasonalBank(4), stamps, rhythm(stamps)[:, None] + rng.normal(size=(2000, 4)))
+    assert np.isfinite(result.level).all()
+    assert result.pages.sum() <= 1
+
+
+# ------------------------------------------------------------------ what the numbers mean
+
+
+def test_the_band_holds_about_ninety_nine_percent_of_ordinary_values(ordinary):
+    _, values, result = ordinary
+    inside = (values >= result.expected_low) & (values <= result.expected_high)
+    assert 0.97 < inside[2 * 288 :].mean() < 0.999
+    width = (result.expected_high - result.expected_low)[3 * 288 :]
+    assert 4.0 < width.mean() < 8.0  # standard deviations of the noise
+
+
+def test_the_band_is_computed_before_the_value_is_learned(ordinary):
+    stamps, values, plain = ordinary
+    spoiled = values.copy()
+    spoiled[-1] = 1e3
+    result = run(SeasonalBank(12), stamps, spoiled)
+    assert np.array_equal(result.expected[-1], plain.expected[-1])
+    assert np.array_equal(result.expected_high[-1], plain.expected_high[-1])
+
+
+def test_the_tail_is_a_calibrated_probability():
+    rng = np.random.default_rng(8)
+    stamps = times(10 * 288, FIVE)
+    values = rhythm(stamps)[:, None] + noise("heavy-tailed", (len(stamps), 16), rng)
+    tail = run(SeasonalBank(16), stamps, values).tail[4 * 288 :]
+    assert 0.07 < (tail < 0.1).mean() < 0.14
+    assert 0.004 < (tail < 0.01).mean() < 0.02
+    assert (tail > 0).all()
+
+
+def test_shares_of_evidence_sum_to_one_where_something_is_unusual(ordinary):
+    sums = ordinary[2].evidence.sum(axis=2)
+    level = ordinary[2].level
+    np.testing.assert_allclose(sums[level > 0], 1.0)
+    assert not sums[level == 0].any()
+
+
+def test_the_family_that_speaks_fits_the_fault(ordinary):
+    stamps, values, _ = ordinary
+    at = 4 * 288
+    end = at + 50
+    spike, shift, flat = values.copy(), values.copy(), values.copy()
+    spike[at] += 15
+    shift[at:] += 15
+    flat[at:] = -values[at:]
+    families = SeasonalBank.families
+    seen = run(SeasonalBank(12), stamps[:end], spike[:end]).evidence[at].mean(axis=0)
+    assert families[int(seen.argmax())] == "spike"
+    seen = run(SeasonalBank(12), stamps[:end], shift[:end]).evidence[at + 24].mean(axis=0)
+    assert seen[families.index("level")] > 0.1
+    seen = run(SeasonalBank(12), stamps[:end], flat[:end]).evidence[at + 48].mean(axis=0)
+    assert families[int(seen.argmax())] == "time of day"
+
+
+# ------------------------------------------------------------------ fleets
+
+
+def test_a_fleet_without_faults_pages_less_than_once_in_a_host_month():
+    rng = np.random.default_rng(9)
+    stamps = times(14 * 288, FIVE)
+    kinds = ["gaussian", "heavy-tailed", "bursty", "gaussian"]
+    series = 240
+    values = np.concatenate([noise(kind, (len(stamps), series // 4), rng) for kind in kinds], axis=1)
+    values += rhythm(stamps, 1.0)[:, None] * rng.uniform(0, 15, series)
+    present = rng.random(values.shape) > 0.02
+    pages = run(SeasonalBank(series), stamps, values, present).pages
+    host_months = series / 4 * 14 / 30
+    assert pages[:, : series // 4].sum() / (host_months / 4) <= 2.5  # gaussian series, four to a host
+    assert pages.sum() / host_months <= 5.0
+
+
+def test_shifts_and_seasonal_breaks_and_spikes_of_gaussian_series_are_paged_at_once():
+    rng = np.random.default_rng(10)
+    stamps = times(7 * 288, FIVE)
+    series = 60
+    seasonal = rhythm(stamps)[:, None] * rng.uniform(0.5, 2, series)
+    values = seasonal + rng.normal(size=(len(stamps), series))
+    at = 5 * 288 + rng.integers(0, 288, series)
+    sizes = rng.uniform(6, 12, series)
+    for row in range(20):
+        values[at[row], row] += sizes[row]
+    for row in range(20, 40):
+        values[at[row] :, row] += sizes[row]
+    for row in range(40, 60):
+        turned = -2 * seasonal[at[row] : at[row] + 72, row]
+        least = np.where(turned >= 0, 1.0, -1.0) * sizes[row]
+        values[at[row] : at[row] + 72, row] += np.where(np.abs(turned) > sizes[row], turned, least)
+    result = run(SeasonalBank(series), stamps, values)
+    delays = np.array(
+        [
+            int(np.argmax(result.pages[at[row] : at[row] + 72, row]))
+            if result.pages[at[row] : at[row] + 72, row].any()
+            else 99
+            for row in range(series)
+        ]
+    )
+    assert (delays[:20] <= 1).mean() >= 0.85
+    assert (delays[20:40] < 99).mean() >= 0.85
+    assert (delays[40:] < 99).mean() >= 0.9
+    assert np.median(delays) <= 3
+
+
+# ------------------------------------------------------------------ state
+
+
+def test_a_restored_bank_goes_on_with_the_same_bits(ordinary):
+    stamps, values, plain = ordinary
+    half = len(stamps) // 2
+    first = SeasonalBank(12)
+    run(first, stamps[:half], values[:half])
+    second = SeasonalBank(20)
+    places = np.array([19, 3, 5, 0, 1, 2, 4, 6, 7, 8, 9, 10])
+    second.restore(places, first.dump(np.arange(12)))
+    for at in range(half, len(stamps)):
+        verdicts = second.step(places, np.full(12, stamps[at]), values[at])
+        assert np.array_equal(verdicts.level, plain.level[at])
+        assert np.array_equal(verdicts.tail, plain.tail[at])
+
+
+def test_a_row_takes_no_more_than_four_kibibytes():
+    bank = SeasonalBank(3)
+    assert SeasonalBank.row_bytes <= 4096
+    assert len(bank.dump(np.array([2, 0]))) == 2 * SeasonalBank.row_bytes
+
+
+def test_restoring_bytes_of_another_length_says_so():
+    with pytest.raises(ValueError, match=r"2 rows has \d+ bytes, not 3"):
+        SeasonalBank(2).restore(np.arange(2), b"abc")
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, b"\x00", b"\x7f", b"\xff"]))
+def test_any_bytes_of_the_right_length_are_safe_to_load(seed, fill):
+    bank = SeasonalBank(3)
+    before = bank.dump(np.array([0, 2]))
+    count = SeasonalBank.row_bytes
+    bank.restore(np.array([1]), np.random.default_rng(seed).bytes(count) if fill is None else fill * count)
+    bank.step(np.array([1]), np.array([START]), np.array([1.0]))
+    bank.step(np.array([1]), np.array([START + MINUTE]), np.array([2.0]))
+    bank.feedback(1, missed=True)
+    assert bank.dump(np.array([0, 2])) == before
+
+
+def test_rows_appended_later_are_unseen_series_and_leave_the_others_alone():
+    bank = SeasonalBank()
+    assert len(bank) == 0
+    bank.append(2)
+    bank.step(np.arange(2), np.full(2, START), np.array([1.0, 2.0]))
+    before = bank.dump(np.arange(2))
+    for _ in range(5):
+        bank.append(7)
+    assert len(bank) == 37
+    assert bank.dump(np.arange(2)) == before
+    assert bank.dump(np.array([36])) == SeasonalBank(1).dump(np.array([0]))
+
+
+def test_an_empty_step_gives_empty_verdicts_and_a_strange_row_is_refused():
+    bank = SeasonalBank(1)
+    nothing = bank.step(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    assert nothing.score.shape == (0,)
+    assert nothing.evidence.shape == (0, len(SeasonalBank.families))
+    with pytest.raises(IndexError, match="rows must lie in 0 to 0"):
+        bank.step(np.array([1]), np.array([START]), np.array([1.0]))
+
+
+# ------------------------------------------------------------------ feedback
+
+
+def test_feedback_makes_the_next_occurrence_quieter_or_louder_within_bounds_and_can_be_undone(ordinary):
+    stamps, values, _ = ordinary
+    half = 4 * 288
+    shifted = values.copy()
+    shifted[half : half + 36] += 8
+    shifted[half + 200 : half + 236] += 8
+    end = half + 236
+
+    first = SeasonalBank(12)
+    run(first, stamps[: half + 36], shifted[: half + 36])
+    state = first.dump(np.arange(12))
+
+    def second(verdicts: list[bool]) -> float:
+        bank = SeasonalBank(12)
+        bank.restore(np.arange(12), state)
+        for missed in verdicts:
+            for row in range(12):
+                bank.feedback(row, missed=missed)
+        result = run(bank, stamps[half + 36 : end], shifted[half + 36 : end])
+        return float(result.level[-36:].max(axis=0).mean())
+
+    plain = second([])
+    assert second([False]) < plain < second([True])
+    assert second([False, True]) == plain
+    quietest = second([False] * 4)
+    assert 0 < quietest == second([False] * 9)
+
+
+def test_feedback_travels_with_the_state():
+    bank = SeasonalBank(1)
+    bank.feedback(0, missed=True)
+    other = SeasonalBank(1)
+    other.restore(np.zeros(1, np.int64), bank.dump(np.zeros(1, np.int64)))
+    other.feedback(0, missed=False)
+    assert other.dump(np.zeros(1, np.int64)) == SeasonalBank(1).dump(np.zeros(1, np.int64))
+
+
+# ------------------------------------------------------------------ packaging
+
+
+def test_importing_the_bank_imports_neither_river_nor_scipy():
+    code = (
+        "import sys; import stream_processors.detectors.seasonal.bank; "
+        "print([m for m in ('river', 'scipy', 'boto3', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
