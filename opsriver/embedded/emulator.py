@@ -32,7 +32,7 @@ def environment(state: Path, endpoint: str = "") -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": str(home / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAM_CLI_TELEMETRY": "0",
-        "SAM_CLI_CHECK_UPDATES": "0",
+        "SAM_CLI_POLL_DELAY": "0.2",
         "__SAM_CLI_APP_DIR": str(home),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
