@@ -41,9 +41,7 @@ class DeadLetterStore:
 
     def _put(self, group: list[DeadLetter]) -> None:
         lines = b"".join(msgspec.json.encode(letter) + b"\n" for letter in group)
-        self._s3.put_object(
-            Bucket=self._bucket, Key=object_key(group[0]), Body=lines, ContentType="application/x-ndjson"
-        )
+        self._s3.put_object(Bucket=self._bucket, Key=object_key(group[0]), Body=lines, ContentType="application/x-ndjson")
 
     def keys(self, day: str | None = None) -> Iterator[str]:
         """Keys of all objects, oldest day first; ``day`` (YYYY-MM-DD) limits them to one day of arrival."""
@@ -60,7 +58,5 @@ class DeadLetterStore:
 def object_key(letter: DeadLetter) -> str:
     """Key of the object that holds a letter: day of arrival, shard, sequence number."""
     day = datetime.fromtimestamp(letter.arrived_at / 1000, UTC).date()
-    shard, sequence = (
-        text if _PLACE.fullmatch(text) else "unnamed" for text in (letter.shard_id, letter.sequence_number)
-    )
+    shard, sequence = (text if _PLACE.fullmatch(text) else "unnamed" for text in (letter.shard_id, letter.sequence_number))
     return f"{PREFIX}dt={day.isoformat()}/{shard}/{sequence}.jsonl"

@@ -125,9 +125,7 @@ class Stage:
             for item in page["Items"]:
                 items[item["insightId"]["S"]] = item
         letters = DeadLetterStore(s3, f"{self.name}-letters")
-        checkpoint = Checkpoint(
-            dynamodb, s3, table=f"{self.name}-checkpoint", bucket=f"{self.name}-state", stream=self.name
-        )
+        checkpoint = Checkpoint(dynamodb, s3, table=f"{self.name}-checkpoint", bucket=f"{self.name}-state", stream=self.name)
         pointer = checkpoint.pointer(SHARD)
         restored = checkpoint.load(SHARD, pointer, Scorer, NoStream())
         return {

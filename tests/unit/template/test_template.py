@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
 from stream_processors.records import services
@@ -81,7 +80,7 @@ def test_it_lints_after_transformation(template: dict[str, Any], tmp_path: Path,
             return {}
 
     parameters = {name: str(p.get("Default", "")) for name, p in template["Parameters"].items()}
-    made = transform(local, parameters, Policies(), Parser())
+    made = transform(local, parameters, Policies())
     path = tmp_path / "transformed.json"
     path.write_text(json.dumps(made))
     told = [line for line in lint(path).splitlines() if line and not line.startswith(str(path))]

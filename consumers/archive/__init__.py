@@ -1,0 +1,1 @@
+"""The archive: every event and every insight as Parquet on S3."""
