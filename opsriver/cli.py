@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
 """Command names and where their functions are, ``module:function``."""
 
 GROUPS: dict[str, str] = {
+    "archive": "opsriver.commands.archive:app",
     "dlq": "opsriver.commands.dlq:app",
 }
 """Groups of commands and where their Typer applications are."""
