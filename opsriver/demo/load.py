@@ -8,15 +8,13 @@ from types import TracebackType
 
 import psutil
 
-SHARE = 0.06
+SHARE = 0.1
 """Share of the machine's memory that is taken."""
-LARGEST = 2 * 1024**3
+LARGEST = 3 * 1024**3
 _CODE = """
 import sys, time
 size, seconds = int(sys.argv[1]), float(sys.argv[2])
-block = bytearray(size)
-for at in range(0, size, 4096):
-    block[at] = 1
+block = b"\\1" * size  # taken at once, as a runaway process takes it
 end = time.monotonic() + seconds
 while time.monotonic() < end:
     sum(n * n for n in range(10_000))

@@ -38,6 +38,7 @@ SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
 READ_AT_ONCE = 2_000
 """Records asked for in one GetRecords."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
+END_SECONDS, DRAIN_SECONDS = 30.0, 20.0
 ENVELOPE = 700
 """Bytes that surround the data of a Kinesis record in an invocation, at most."""
 
@@ -109,6 +110,7 @@ class ShardReader(threading.Thread):
         self._shard, self._clients = shard, clients
         self._positions, self._region = positions, region
         self._ending = threading.Event()
+        self._draining = threading.Event()
         # A window may pass between two reads: the time of arrival says when a batch is due.
         self._poll = min(max(rules.window / 4, SHORTEST_POLL), LONGEST_POLL)
         self.unlisted = False
@@ -117,6 +119,10 @@ class ShardReader(threading.Thread):
     def finish(self) -> None:
         """Ask the thread to end after the batch it has in hand."""
         self._ending.set()
+
+    def drain(self) -> None:
+        """Ask the thread to end once it has brought everything that is there to the function, windows or not."""
+        self._draining.set()
 
     def run(self) -> None:
         """Read until the shard ends or ``finish`` is called; errors are told and tried again."""
@@ -186,6 +192,8 @@ class ShardReader(threading.Thread):
             if ended:
                 self._close()
                 return True
+            if self._draining.is_set() and not held and not more:
+                return True
             if not more:
                 left = held[0].arrival + self.rules.window - time.time() if held else self._poll
                 self._ending.wait(max(0.005, min(self._poll, left)))
@@ -196,7 +204,7 @@ class ShardReader(threading.Thread):
         self._positions.write(self.rules.uuid, self._shard, Position(position.sequence, closed=True))
 
     def _due(self, first: Record) -> bool:
-        return time.time() - first.arrival >= self.rules.window
+        return self._draining.is_set() or time.time() - first.arrival >= self.rules.window
 
     def _record(self, raw: dict[str, Any]) -> Record:
         if self.rules.kinesis:
@@ -310,10 +318,28 @@ class Mapper:
             except (ClientError, BotoCoreError) as error:
                 log.warning("the mappings cannot be listed: %s", str(error)[:300])
             self.stop.wait(REFRESH_SECONDS if self.readers else 0.2)
-        for reader in self.readers.values():
+        self._end()
+
+    def _end(self) -> None:
+        """End the readers. What a table's stream holds is brought to its functions first: the emulator does
+        not keep it. Kinesis keeps its records, and ends before, so that nothing new is written to tables.
+        """
+        kinesis = [reader for reader in self.readers.values() if reader.rules.kinesis]
+        tables = [reader for reader in self.readers.values() if not reader.rules.kinesis]
+        for reader in kinesis:
             reader.finish()
-        for reader in self.readers.values():
-            reader.join(30)
+        for reader in kinesis:
+            reader.join(END_SECONDS)
+        for reader in tables:
+            reader.drain()
+        until = time.monotonic() + DRAIN_SECONDS
+        for reader in tables:
+            reader.join(max(0.0, until - time.monotonic()))
+            if reader.is_alive():
+                log.error("%s: not all changes could be handed on; the emulator does not keep them", reader.name)
+            reader.finish()
+        for reader in tables:
+            reader.join(5)
 
     def refresh(self) -> None:
         """Start readers of shards whose turn has come; end those whose mapping is gone or has changed."""
