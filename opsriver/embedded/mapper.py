@@ -172,6 +172,7 @@ class ShardReader(threading.Thread):
         iterator = self._iterator()
         if iterator is None:
             return True
+        log.info("%s: reading", self.name)
         source = self._clients.kinesis if self.rules.kinesis else self._clients.streams
         size = self.rules.batch_size
         held: list[Record] = []
@@ -324,6 +325,10 @@ class Mapper:
         """End the readers. What a table's stream holds is brought to its functions first: the emulator does
         not keep it. Kinesis keeps its records, and ends before, so that nothing new is written to tables.
         """
+        try:
+            self.refresh()  # nobody may have read a stream that has only just come
+        except (ClientError, BotoCoreError) as error:
+            log.warning("the mappings cannot be listed: %s", str(error)[:300])
         kinesis = [reader for reader in self.readers.values() if reader.rules.kinesis]
         tables = [reader for reader in self.readers.values() if not reader.rules.kinesis]
         for reader in kinesis:

@@ -142,6 +142,19 @@ def stream(aws: Emulator, shards: int = 1) -> tuple[str, str]:
     return name, kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
 
 
+def table(aws: Emulator) -> tuple[str, str]:
+    """Make a table with a stream of both images; its name and the stream's ARN."""
+    name = f"table-{next(_count)}"
+    dynamodb = aws.client("dynamodb")
+    dynamodb.create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )  # fmt: skip
+    return name, dynamodb.describe_table(TableName=name)["Table"]["LatestStreamArn"]
+
+
 def put(aws: Emulator, name: str, texts: list[str], keys: int = 1) -> None:
     """Put texts in order; with several ``keys`` they go round them."""
     for begin in range(0, len(texts), 500):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.mapped import data, mapped, put, queue, stream
+from tests.support.mapped import data, mapped, put, queue, stream, table
 from tests.support.ministack import Emulator, emulator
 
 pytestmark = pytest.mark.embedded
@@ -125,19 +125,12 @@ def test_a_window_gathers_records_until_it_is_over(aws: Emulator, tmp_path: Path
 
 def test_changes_of_a_table_arrive_in_order_with_both_images(aws: Emulator, tmp_path: Path, eventually: Eventually) -> None:
     dynamodb = aws.client("dynamodb")
-    table = "mapped-table"
-    dynamodb.create_table(
-        TableName=table, BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-    )  # fmt: skip
-    arn = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
+    name, arn = table(aws)
     with mapped(aws, tmp_path, arn, BatchSize=10) as function:
         function.broken.touch()
         for value in ("1", "2"):
-            dynamodb.put_item(TableName=table, Item={"id": {"S": "a"}, "value": {"N": value}, "raw": {"B": b"\x00\xff"}})
-        dynamodb.delete_item(TableName=table, Key={"id": {"S": "a"}})
+            dynamodb.put_item(TableName=name, Item={"id": {"S": "a"}, "value": {"N": value}, "raw": {"B": b"\x00\xff"}})
+        dynamodb.delete_item(TableName=name, Key={"id": {"S": "a"}})
         with function.mapper():
             eventually(lambda: len(function.seen()) >= 2, what="a retry")
             function.broken.unlink()
@@ -146,6 +139,18 @@ def test_changes_of_a_table_arrive_in_order_with_both_images(aws: Emulator, tmp_
         modified = function.last()["Records"][-1]
         assert modified["eventSourceARN"] == arn
         assert modified["dynamodb"]["OldImage"]["raw"]["B"] == "AP8="
+
+
+def test_changes_of_a_table_are_handed_on_before_the_mapper_ends(
+    aws: Emulator, tmp_path: Path, eventually: Eventually
+) -> None:
+    name, arn = table(aws)
+    with mapped(aws, tmp_path, arn, BatchSize=10, MaximumBatchingWindowInSeconds=300) as function:
+        with function.mapper():
+            aws.client("dynamodb").put_item(TableName=name, Item={"id": {"S": "a"}})
+            eventually(lambda: "reading" in function.told(), what="the mapper")
+            assert function.done() == []
+        assert function.done() == ["INSERT:a"]
 
 
 def test_records_past_their_age_go_to_the_queue_untried(aws: Emulator, tmp_path: Path, eventually: Eventually) -> None:
