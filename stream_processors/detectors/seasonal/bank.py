@@ -537,7 +537,7 @@ def _close_day(
     judged = over & (age > 1.5 * DAY)
     column["rare_days"] += judged
     ordinary = np.log(np.maximum(DAY / np.maximum(interval, 1.0), 2.0)) + 0.577
-    reached = np.minimum(0.95 * column["rare_day"] / ordinary, 1.5 * factor)
+    reached = np.minimum(column["rare_day"] / ordinary, 1.5 * factor)
     weight = 1.0 / (2.0 + np.minimum(column["rare_days"], 15.0))
     factor += np.where(judged, weight * (reached - factor), 0.0)
     column["days"] += over
