@@ -105,12 +105,13 @@ class ShardReader(threading.Thread):
     """Reads one shard for one mapping, from its position to its end."""
 
     def __init__(self, rules: Mapping, shard: str, clients: Clients, positions: Positions, region: str) -> None:
-        super().__init__(name=f"{rules.function.rsplit(':', 1)[-1]}/{shard[-12:]}", daemon=True)
+        super().__init__(name=f"{rules.function.split(':function:')[-1]}/{shard[-12:]}", daemon=True)
         self.rules = rules
         self._shard, self._clients = shard, clients
         self._positions, self._region = positions, region
         self._ending = threading.Event()
         self._draining = threading.Event()
+        self._wake = threading.Event()
         # A window may pass between two reads: the time of arrival says when a batch is due.
         self._poll = min(max(rules.window / 4, SHORTEST_POLL), LONGEST_POLL)
         self.unlisted = False
@@ -119,10 +120,12 @@ class ShardReader(threading.Thread):
     def finish(self) -> None:
         """Ask the thread to end after the batch it has in hand."""
         self._ending.set()
+        self._wake.set()
 
     def drain(self) -> None:
         """Ask the thread to end once it has brought everything that is there to the function, windows or not."""
         self._draining.set()
+        self._wake.set()
 
     def run(self) -> None:
         """Read until the shard ends or ``finish`` is called; errors are told and tried again."""
@@ -197,7 +200,7 @@ class ShardReader(threading.Thread):
                 return True
             if not more:
                 left = held[0].arrival + self.rules.window - time.time() if held else self._poll
-                self._ending.wait(max(0.005, min(self._poll, left)))
+                self._wake.wait(max(0.005, min(self._poll, left)))
         return False
 
     def _close(self) -> None:
