@@ -52,14 +52,16 @@ def test_rows_stepped_together_and_one_by_one_give_the_same_bits(seed, series):
 @pytest.mark.parametrize(("factor", "offset"), [(-1.0, 0.0), (-0.01, 500.0), (1e6, 1e6)])
 def test_scores_do_not_depend_on_unit_origin_or_sign(ordinary, factor, offset):
     stamps, values, plain = ordinary
-    changed = run(SeasonalBank(12), stamps, values * factor + offset)
-    np.testing.assert_allclose(changed.level, plain.level, atol=1e-6)
+    some = slice(0, 3 * 288)
+    changed = run(SeasonalBank(12), stamps[some], values[some] * factor + offset)
+    np.testing.assert_allclose(changed.level, plain.level[some], atol=1e-6)
 
 
 def test_scores_do_not_depend_on_the_clock_s_hour(ordinary):
     stamps, values, plain = ordinary
-    shifted = run(SeasonalBank(12), stamps + 7 * HOUR, values)
-    assert np.abs(shifted.level - plain.level).max() < 0.05
+    some = slice(0, 4 * 288)
+    shifted = run(SeasonalBank(12), stamps[some] + 7 * HOUR, values[some])
+    assert np.abs(shifted.level - plain.level[some]).max() < 0.05
 
 
 @pytest.mark.parametrize("cadence", [1000, 10_000, MINUTE, HOUR])
@@ -144,7 +146,7 @@ def test_a_level_shift_is_one_alarm_or_two_and_is_learned_within_a_day(ordinary)
 
 def test_constant_binary_stepping_heavy_tailed_and_skewed_series_stay_quiet():
     rng = np.random.default_rng(5)
-    n = 10 * 288
+    n = 7 * 288
     values = np.stack(
         [
             np.full(n, 7.5),
@@ -191,9 +193,10 @@ def test_the_largest_doubles_raise_no_warning_and_leave_finite_state():
 
 def test_an_offset_of_a_thousand_million_costs_no_precision(ordinary):
     stamps, values, plain = ordinary
-    result = run(SeasonalBank(12), stamps, values + 1e9)
+    some = slice(0, 4 * 288)
+    result = run(SeasonalBank(12), stamps[some], values[some] + 1e9)
     # A double has eight digits left here; while the longest means still form they are not enough.
-    assert np.abs(result.level - plain.level)[3 * 288 :].max() < 0.02
+    assert np.abs(result.level - plain.level[some])[3 * 288 :].max() < 0.02
 
 
 def test_gaps_and_a_clock_that_stands_still_are_survived():
@@ -228,7 +231,7 @@ def test_the_band_is_computed_before_the_value_is_learned(ordinary):
 
 def test_the_tail_is_a_calibrated_probability():
     rng = np.random.default_rng(8)
-    stamps = times(10 * 288, FIVE)
+    stamps = times(8 * 288, FIVE)
     values = rhythm(stamps)[:, None] + noise("heavy-tailed", (len(stamps), 16), rng)
     tail = run(SeasonalBank(16), stamps, values).tail[4 * 288 :]
     assert 0.07 < (tail < 0.1).mean() < 0.14
@@ -263,16 +266,16 @@ def test_the_family_that_speaks_fits_the_fault(ordinary):
 # ------------------------------------------------------------------ fleets
 
 
-def test_a_fleet_without_faults_pages_less_than_once_in_a_host_month():
+def test_a_fleet_without_faults_at_five_minutes_pages_a_few_times_a_host_month_at_most():
     rng = np.random.default_rng(9)
-    stamps = times(14 * 288, FIVE)
+    stamps = times(10 * 288, FIVE)
     kinds = ["gaussian", "heavy-tailed", "bursty", "gaussian"]
     series = 240
     values = np.concatenate([noise(kind, (len(stamps), series // 4), rng) for kind in kinds], axis=1)
     values += rhythm(stamps, 1.0)[:, None] * rng.uniform(0, 15, series)
     present = rng.random(values.shape) > 0.02
     pages = run(SeasonalBank(series), stamps, values, present).pages
-    host_months = series / 4 * 14 / 30
+    host_months = series / 4 * 10 / 30
     assert pages[:, : series // 4].sum() / (host_months / 4) <= 2.5  # gaussian series, four to a host
     assert pages.sum() / host_months <= 5.0
 
