@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -71,6 +72,8 @@ def choose_port(wanted: int | None) -> int:
 
 def launch(state: Path, port: int) -> int:
     """Start the emulator with its data in ``state``; returns its process id at once."""
+    if find_spec("ministack") is None:
+        raise Problem("the emulator ministack is not installed here; `make install` installs it")
     data = state / "aws"
     temporary = state / "tmp"
     for folder in (data / "s3", temporary, state / "home"):
