@@ -36,6 +36,9 @@ def strip(target: Path) -> None:
         if folder.name == "tests" and folder.parent.name == "_core":
             continue
         shutil.rmtree(folder, ignore_errors=True)
+    if not (target / "cffi").exists():  # zstandard's second backend, 11 MB, needs it
+        for file in target.glob("zstandard/_cffi*.so"):
+            file.unlink()
     for pattern in USELESS_FILES:
         for file in target.rglob(pattern):
             file.unlink(missing_ok=True)
