@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,10 @@ class Runner:
         """Bring one batch until it is answered without failures; True if a kill happened."""
         killed = False
         for _ in range(20):
-            if self.process is None or self.process.poll() is not None:
+            if self.process is not None and self.process.poll() is not None:
+                discard(self.process)
+                self.process = None
+            if self.process is None:
                 self.process = self._start()
             order = {"event": {"Records": records}, "kill": kill if not killed else None}
             if delay and not killed:
@@ -165,7 +169,7 @@ class Runner:
                 self.timers.append(timer)
             answer = self._ask(self.process, order)
             if answer is None:
-                self.process.wait()
+                discard(self.process)
                 killed, self.kills = True, self.kills + 1
                 continue
             if not answer["batchItemFailures"]:
@@ -191,11 +195,17 @@ class Runner:
         for timer in self.timers:
             timer.cancel()
         if self.process is not None:
-            if self.process.stdin is not None:
-                self.process.stdin.close()
-            self.process.wait(30)
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+            discard(self.process)
+            self.process = None
+
+
+def discard(process: subprocess.Popen[str]) -> None:
+    """Let a worker end, or take note that it was killed, and close its pipes."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+    process.wait(30)
 
 
 def disturbed(stage: Stage, batches: list[list[dict[str, Any]]], point: str, rng: random.Random) -> int:
@@ -214,7 +224,6 @@ def disturbed(stage: Stage, batches: list[list[dict[str, Any]]], point: str, rng
                     delay = rng.uniform(0.002, 0.06)
                 elif "loaded" in point:
                     runner.close()  # a fresh process has to load
-                    runner.process = None
                     kill = (point, 1)
                 else:
                     kill = (point, rng.choice((1, 1, 2)) if "scoring" in point or "write" in point else 1)
