@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from schemas.events import AlarmSignal, Feedback, Signal
@@ -137,3 +139,12 @@ def test_feedback_makes_the_next_occurrence_quieter() -> None:
     second = scorer.process(batch(again)).insights
     assert [i.transition for i in first] == ["opened", "closed"]
     assert second == []
+
+
+def test_the_rules_in_the_documents_are_valid() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "detectors.md").read_text().split("## Rules")[1]
+    example = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    config = parse(example)
+    assert [rule.detector for rule in config.rules] == ["off", "seasonal"]
+    assert config.rule("build-7", "cpuUsage").detector == "off"
+    assert config.rule("web-1", "disk.usedPercent").maintenance[0].start == "22:00"

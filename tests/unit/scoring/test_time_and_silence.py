@@ -21,9 +21,7 @@ def steady(host: str, begin: int, end: int, metric: str = "cpu", value: float = 
 
 
 def in_time_order(*parts: list[Event | Signal]) -> list[Event | Signal]:
-    return sorted(
-        (item for part in parts for item in part), key=lambda e: e[2] if isinstance(e, tuple) else e.timestamp
-    )
+    return sorted((item for part in parts for item in part), key=lambda e: e[2] if isinstance(e, tuple) else e.timestamp)
 
 
 def score(items: list[Event | Signal], config: DetectorConfig | None = None) -> tuple[Scorer, list[Insight]]:
