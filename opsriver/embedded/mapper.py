@@ -38,7 +38,7 @@ SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
 READ_AT_ONCE = 2_000
 """Records asked for in one GetRecords."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
-END_SECONDS, DRAIN_SECONDS = 30.0, 20.0
+END_SECONDS, DRAIN_SECONDS = 30.0, 15.0
 ENVELOPE = 700
 """Bytes that surround the data of a Kinesis record in an invocation, at most."""
 
@@ -325,29 +325,33 @@ class Mapper:
         self._end()
 
     def _end(self) -> None:
-        """End the readers. What a table's stream holds is brought to its functions first: the emulator does
-        not keep it. Kinesis keeps its records, and ends before, so that nothing new is written to tables.
+        """End the readers once what is there has been brought to the functions, as far as that takes little time.
+
+        Kinesis comes first, so that nothing new is written to tables; it keeps what stays undone. A
+        table's stream the emulator does not keep.
         """
         try:
             self.refresh()  # nobody may have read a stream that has only just come
         except (ClientError, BotoCoreError) as error:
             log.warning("the mappings cannot be listed: %s", str(error)[:300])
-        kinesis = [reader for reader in self.readers.values() if reader.rules.kinesis]
-        tables = [reader for reader in self.readers.values() if not reader.rules.kinesis]
-        for reader in kinesis:
-            reader.finish()
-        for reader in kinesis:
-            reader.join(END_SECONDS)
-        for reader in tables:
+        readers = list(self.readers.values())
+        self._drain([reader for reader in readers if reader.rules.kinesis])
+        for reader in self._drain([reader for reader in readers if not reader.rules.kinesis]):
+            log.error("%s: not all changes could be handed on; the emulator does not keep them", reader.name)
+
+    def _drain(self, readers: list[ShardReader]) -> list[ShardReader]:
+        """Drain and end readers; those that could not be drained in time."""
+        for reader in readers:
             reader.drain()
         until = time.monotonic() + DRAIN_SECONDS
-        for reader in tables:
+        for reader in readers:
             reader.join(max(0.0, until - time.monotonic()))
-            if reader.is_alive():
-                log.error("%s: not all changes could be handed on; the emulator does not keep them", reader.name)
+        late = [reader for reader in readers if reader.is_alive()]
+        for reader in late:
             reader.finish()
-        for reader in tables:
-            reader.join(5)
+        for reader in late:
+            reader.join(END_SECONDS)
+        return late
 
     def refresh(self) -> None:
         """Start readers of shards whose turn has come; end those whose mapping is gone or has changed."""

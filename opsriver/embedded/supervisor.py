@@ -21,7 +21,7 @@ from opsriver.embedded.emulator import born
 
 LOOK_SECONDS = 0.3
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
-END_SECONDS = 90.0
+END_SECONDS = 100.0
 
 
 def supervise(state: Path, endpoint: str, emulator: Worker, stop: threading.Event) -> None:

@@ -141,16 +141,20 @@ def test_changes_of_a_table_arrive_in_order_with_both_images(aws: Emulator, tmp_
         assert modified["dynamodb"]["OldImage"]["raw"]["B"] == "AP8="
 
 
-def test_changes_of_a_table_are_handed_on_before_the_mapper_ends(
-    aws: Emulator, tmp_path: Path, eventually: Eventually
+@pytest.mark.parametrize("kind", ["stream", "table"])
+def test_what_waits_in_a_window_is_handed_on_before_the_mapper_ends(
+    aws: Emulator, tmp_path: Path, eventually: Eventually, kind: str
 ) -> None:
-    name, arn = table(aws)
+    name, arn = stream(aws) if kind == "stream" else table(aws)
     with mapped(aws, tmp_path, arn, BatchSize=10, MaximumBatchingWindowInSeconds=300) as function:
         with function.mapper():
-            aws.client("dynamodb").put_item(TableName=name, Item={"id": {"S": "a"}})
             eventually(lambda: "reading" in function.told(), what="the mapper")
+            if kind == "stream":
+                put(aws, name, ["a"])
+            else:
+                aws.client("dynamodb").put_item(TableName=name, Item={"id": {"S": "a"}})
             assert function.done() == []
-        assert function.done() == ["INSERT:a"]
+        assert function.done() == ["a" if kind == "stream" else "INSERT:a"]
 
 
 def test_records_past_their_age_go_to_the_queue_untried(aws: Emulator, tmp_path: Path, eventually: Eventually) -> None:
