@@ -1,0 +1,70 @@
+"""What functions are built from: pinned wheels that agree with requirements.lock, and a limit on their size."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[3]
+LAMBDA = {
+    **default_environment(), "python_version": "3.13", "python_full_version": "3.13.0", "platform_machine": "aarch64",
+    "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}  # fmt: skip
+SETS = sorted(path.stem for path in (ROOT / "requirements").glob("*.in"))
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Name and version of each entry that holds on Lambda."""
+    found = {}
+    for line in path.read_text().splitlines():
+        if re.match(r"[a-z0-9]", line):
+            requirement = Requirement(line.removesuffix("\\").strip())
+            if requirement.marker is None or requirement.marker.evaluate({k: str(v) for k, v in LAMBDA.items()}):
+                found[requirement.name] = str(requirement.specifier)
+    return found
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_functions_pins_are_those_of_the_whole_project(name: str) -> None:
+    whole, own = pins(ROOT / "requirements.lock"), pins(ROOT / "requirements" / f"{name}.lock")
+    assert own
+    assert {package: whole.get(package) for package in own} == own
+
+
+@pytest.mark.parametrize("path", [ROOT / "requirements.lock", *(ROOT / "requirements").glob("*.lock")], ids=str)
+def test_every_pin_has_hashes_and_no_lock_names_an_index(path: Path) -> None:
+    text = path.read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    assert "--find-links" not in text
+    entries = re.split(r"\n(?=[a-z0-9])", text.strip())
+    assert all("--hash=sha256:" in entry for entry in entries if re.match(r"[a-z0-9]", entry))
+
+
+def test_each_set_holds_only_what_its_functions_need() -> None:
+    light, scorer, archive = (set(pins(ROOT / "requirements" / f"{n}.lock")) for n in ("light", "scorer", "archive"))
+    assert light.isdisjoint({"numpy", "scipy", "river", "pyarrow", "boto3"})
+    assert {"numpy", "river", "scipy"} <= scorer
+    assert scorer.isdisjoint({"pyarrow", "pandas", "numba", "boto3"})
+    assert "pyarrow" in archive
+    assert archive.isdisjoint({"river", "pandas", "boto3"})
+
+
+def test_a_function_above_the_limit_fails_the_build(tmp_path: Path) -> None:
+    folder = tmp_path / ".aws-sam" / "build" / "HeavyFunction"
+    folder.mkdir(parents=True)
+    command = [sys.executable, str(ROOT / "tools" / "function_sizes.py")]
+    (folder / "small").write_bytes(b"0")
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+    with (folder / "large").open("wb") as file:
+        file.truncate(251 * 1024 * 1024)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "HeavyFunction" in done.stdout
