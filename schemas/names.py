@@ -41,7 +41,5 @@ def series_name(metric: str, dimensions: Mapping[str, str] | None) -> str:
     plain = metric.translate(_ESCAPES)
     if not dimensions:
         return plain
-    inside = ",".join(
-        f"{key.translate(_ESCAPES)}={value.translate(_ESCAPES)}" for key, value in sorted(dimensions.items())
-    )
+    inside = ",".join(f"{key.translate(_ESCAPES)}={value.translate(_ESCAPES)}" for key, value in sorted(dimensions.items()))
     return f"{plain}{{{inside}}}"

@@ -12,9 +12,9 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
-from consumers.insights.store import InsightStore, StoreUnavailable
 
 from consumers.dead_letters.store import DeadLetterStore
+from consumers.insights.store import InsightStore, StoreUnavailable
 from runtime import clients, logs, settings
 from stream_processors.detectors import config
 from stream_processors.processor import Report, ShardProcessor

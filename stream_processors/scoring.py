@@ -175,9 +175,7 @@ class Scorer:
         """Number of series known."""
         return len(self.info) - len(self._free)
 
-    def ensure(
-        self, resource: str, series: str, metric: str, unit: str | None, dimensions: dict[str, str] | None
-    ) -> int:
+    def ensure(self, resource: str, series: str, metric: str, unit: str | None, dimensions: dict[str, str] | None) -> int:
         """Slot of a series, made where it is new; -1 where a bound forbids another one."""
         known = self.resources.setdefault(resource, {})
         slot = known.get(series)
@@ -548,9 +546,7 @@ class Scorer:
         episode.interval = float(np.nan_to_num(found.interval[at]))
         shares = found.evidence[at]
         episode.evidence = {
-            family: round(float(share), 3)
-            for family, share in zip(bank.families, shares, strict=True)
-            if share >= 0.005
+            family: round(float(share), 3) for family, share in zip(bank.families, shares, strict=True) if share >= 0.005
         }
 
     def _revise(
@@ -717,9 +713,7 @@ class Scorer:
                 continue
             info = self._known(slot)
             series = info.series if state == 1 else ""
-            self._expect_again(
-                [slot] if state == 1 else list(self.resources[info.resource].values()), int(active[index])
-            )
+            self._expect_again([slot] if state == 1 else list(self.resources[info.resource].values()), int(active[index]))
             episode = self.episodes.get(("silence", info.resource, series))
             if episode is not None:
                 now = int(t[index])
@@ -754,9 +748,7 @@ class Scorer:
             if resource not in self.resources:
                 for kind in ("silence", "series-limit"):
                     if (kind, resource, "") in self.episodes:
-                        self.episodes[
-                            kind, resource, ""
-                        ].message = f"{resource} has not reported for long and is forgotten."
+                        self.episodes[kind, resource, ""].message = f"{resource} has not reported for long and is forgotten."
                         outcome.insights.append(self._close((kind, resource, ""), self.watermark))
                 self.limited.discard(resource)
         self.alarm_times = {key: last for key, last in self.alarm_times.items() if last >= horizon}

@@ -33,9 +33,7 @@ class KinesisStream:
                     return Shard(
                         shard_id=shard_id,
                         range=HashRange(hash_range["StartingHashKey"], hash_range["EndingHashKey"]),
-                        parents=tuple(
-                            found[name] for name in ("ParentShardId", "AdjacentParentShardId") if found.get(name)
-                        ),
+                        parents=tuple(found[name] for name in ("ParentShardId", "AdjacentParentShardId") if found.get(name)),
                     )
             if not answer.get("NextToken"):
                 return None
@@ -49,9 +47,7 @@ class KinesisStream:
             else {"ShardIteratorType": "TRIM_HORIZON"}
         )
         try:
-            iterator = self._kinesis.get_shard_iterator(StreamName=self._name, ShardId=shard_id, **start)[
-                "ShardIterator"
-            ]
+            iterator = self._kinesis.get_shard_iterator(StreamName=self._name, ShardId=shard_id, **start)["ShardIterator"]
         except ClientError as error:
             if error.response["Error"]["Code"] in ("ResourceNotFoundException", "InvalidArgumentException"):
                 raise LookupError(error.response["Error"].get("Message", "the shard is gone")) from None

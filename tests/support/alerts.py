@@ -87,7 +87,7 @@ class Flaky:
         self._events, self._act, self._after = events, act, after
         self.calls = 0
 
-    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:
         self.calls += 1
         codes = (self._act(self.calls, Entries) if self._act else None) or {}
         good = [entry for n, entry in enumerate(Entries) if n not in codes]

@@ -240,7 +240,7 @@ class _Recording:
     def __init__(self, codes: Iterator[bool]) -> None:
         self.codes, self.taken = codes, list[str]()
 
-    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:
         assert 1 <= len(Entries) <= 10
         assert sum(len(e["Detail"].encode()) for e in Entries) < 256 * 1024
         answers = []
