@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
@@ -17,6 +20,13 @@ LAMBDA = {
     "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "implementation_name": "cpython",
     "platform_python_implementation": "CPython",
 }  # fmt: skip
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms (``!Ref x``) as nothing: only parameters are looked at here."""
+
+
+Loader.add_multi_constructor("!", lambda *_: None)
 SETS = sorted(path.stem for path in (ROOT / "requirements").glob("*.in"))
 
 
@@ -68,3 +78,13 @@ def test_a_function_above_the_limit_fails_the_build(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "HeavyFunction" in done.stdout
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "staging", "prod"])
+def test_each_stage_sets_parameters_that_the_template_has_to_values_that_it_allows(stage: str) -> None:
+    declared = yaml.load((ROOT / "template.yaml").read_text(), Loader)["Parameters"]
+    chosen = tomllib.loads((ROOT / "samconfig.toml").read_text())[stage]["deploy"]["parameters"]
+    pairs = dict(pair.split("=", 1) for pair in shlex.split(chosen["parameter_overrides"]))
+    assert pairs["StageName"] == stage
+    for name, value in pairs.items():
+        assert value in declared[name].get("AllowedValues", [value]), name
