@@ -1,4 +1,4 @@
-"""A short, bounded load on this machine, for the agent to see: one busy core and some memory."""
+"""A short, bounded load on this machine, for the agent to see: two busy processes and some memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from types import TracebackType
 
 import psutil
 
-SHARE = 0.1
-"""Share of the machine's memory that is taken."""
-LARGEST = 3 * 1024**3
+SHARE = 0.2
+"""Share of the machine's memory that is taken, all at once, as a runaway process would."""
+LARGEST = 4 * 1024**3
+PROCESSES = 2
 _CODE = """
 import sys, time
 size, seconds = int(sys.argv[1]), float(sys.argv[2])
-block = b"\\1" * size  # taken at once, as a runaway process takes it
+sys.stdin.readline()
+block = b"\\1" * size
 end = time.monotonic() + seconds
 while time.monotonic() < end:
     sum(n * n for n in range(10_000))
@@ -28,15 +30,19 @@ class Load:
         memory = psutil.virtual_memory()
         self.bytes = int(min(LARGEST, memory.total * SHARE, memory.available / 3))
         self._seconds = seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Load:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, str(self.bytes), str(self._seconds)], stdin=subprocess.DEVNULL
-        )
+        command = [sys.executable, "-c", _CODE, str(self.bytes // PROCESSES), str(self._seconds)]
+        self._processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(PROCESSES)]
+        for process in self._processes:  # both are ready before either begins
+            if process.stdin is not None:
+                process.stdin.write(b"\n")
+                process.stdin.close()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(10)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agents.producer import Producer
@@ -31,10 +32,12 @@ from stream_processors.state.checkpoint import Checkpoint
 OWN_HOST = "this-machine"
 STEP_SECONDS = 1.0
 """Wall-clock time in which one sample of the fleet passes in the live part."""
-AGENT_INTERVAL = 0.5
-CALM_SAMPLES = 100
+AGENT_INTERVAL = 1.0
+CALM_SAMPLES = 72
 """Samples of this machine before the load begins: its models must have warmed up."""
-LOAD_SECONDS = 12.0
+LOAD_SECONDS = 10.0
+QUIET_SECONDS, QUIET_PERCENT = 45.0, 50.0
+"""How long the demo waits for its own work in the background to end before it looks at this machine."""
 DRAIN_SECONDS = 120.0
 
 _encode = msgspec.json.Encoder().encode
@@ -113,6 +116,10 @@ class Demo:
 
     def _own_load(self) -> dict[str, Any]:
         """The real agent on this machine, calm and then under a load that is caused here."""
+        self._note("waiting for this machine to come to rest")
+        until = time.monotonic() + QUIET_SECONDS
+        while psutil.cpu_percent(interval=1.0) > QUIET_PERCENT and time.monotonic() < until:
+            pass
         self._note("this machine's own metrics, at first as they are")
         with (self._state / "agent.log").open("wb") as log:
             agent = subprocess.Popen(
@@ -231,7 +238,16 @@ class Demo:
             "ownLoad": {
                 "found": own_found is not None,
                 "bytes": own["bytes"],
-                "message": own_found.message if own_found else "",
+                "message": next(
+                    (
+                        str(d.insight["message"])
+                        for d in deliveries
+                        if own_found is not None
+                        and d.insight["insightId"] == own_found.insight_id
+                        and d.detail_type != "Insight closed"
+                    ),
+                    "",
+                ),
             },
             "notifications": {
                 "total": len({d.identity for d in deliveries}),
