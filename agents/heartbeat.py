@@ -26,9 +26,7 @@ def beat(kinesis: Any, stream: str, now: int) -> int:
     data = msgspec.json.encode({"opsriver": "tick", "timestamp": now})
     taken = 0
     for begin in range(0, len(starts), 500):
-        entries = [
-            {"Data": data, "PartitionKey": KEY, "ExplicitHashKey": start} for start in starts[begin : begin + 500]
-        ]
+        entries = [{"Data": data, "PartitionKey": KEY, "ExplicitHashKey": start} for start in starts[begin : begin + 500]]
         answer = kinesis.put_records(StreamName=stream, Records=entries)
         taken += len(entries) - int(answer.get("FailedRecordCount", 0))
     return taken
