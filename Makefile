@@ -66,6 +66,9 @@ schemas: install ## Write the JSON Schema files from the types
 chaos: install ## Kill the parts at every point, ROUNDS rounds from SEED
 	@$(BIN)/python -m tests.chaos.scorer --rounds $(ROUNDS) --seed $(SEED) --json build/chaos.json
 
+soak: install ## Run for MINUTES at steady load with faults; fails if anything is lost, doubled or grows
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --json build/soak.json
+
 bench: install ## Measure against baselines in the same run
 	@$(BIN)/python -m benchmarks
 
