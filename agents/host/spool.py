@@ -2,7 +2,8 @@
 
 Segments are files of frames: length (uint32), CRC-32 of the payload (uint32), payload. A frame is
 acknowledged after it was flushed and synced. What was delivered is noted in a cursor file, written
-whole or not at all. When the spool is full the oldest segment is dropped and counted.
+whole or not at all. When the spool is full the oldest segment is dropped and counted. Bytes that broke
+on the disk cost their own frame only: the next whole one is found by its checksum.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Frame:
 class Spool:
     """A spool in ``folder`` that holds at most ``limit`` bytes.
 
-    ``dropped`` counts payloads dropped because it was full, ``damaged`` those whose bytes were broken.
-    Raises SpoolInUse where another process has it, OSError where the folder cannot be used.
+    ``dropped`` counts payloads dropped because it was full, ``damaged`` places whose bytes were broken.
+    Not for several threads at once. Raises SpoolInUse where another process has it, OSError where the folder cannot be used.
     """
 
     def __init__(self, folder: Path, limit: int = 64 * 1024 * 1024, segment: int = SEGMENT_BYTES) -> None:
@@ -60,6 +61,7 @@ class Spool:
             self._lock.close()
             raise SpoolInUse(f"another agent uses the spool {folder}") from None
         self._cursor = self._read_cursor()
+        self._broken = set[tuple[int, int]]()
         numbers = self._segments()
         self._tail = max([*numbers, self._cursor.segment]) + 1
         self._out: BinaryIO | None = None
@@ -79,14 +81,18 @@ class Spool:
     def _read_cursor(self) -> Cursor:
         try:
             return msgspec.json.decode((self._folder / "cursor.json").read_bytes(), type=Cursor)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return Cursor()
+        except (OSError, msgspec.DecodeError):
+            return Cursor()  # all of it is sent again: twice is better than never
 
     def add(self, payload: bytes) -> None:
-        """Keep a payload; when this returns it survives a kill. Raises OSError where the disk refuses."""
-        if len(payload) > MAX_FRAME:
-            raise ValueError(f"payload of {len(payload)} bytes is larger than {MAX_FRAME}")
+        """Keep a payload; when this returns it survives a kill, and a power cut.
+
+        Raises OSError where the disk refuses, ValueError for a payload that is empty or larger than a frame
+        or the whole spool may be.
+        """
         frame = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+        if not payload or len(payload) > MAX_FRAME or len(frame) > self._limit:
+            raise ValueError(f"a payload of {len(payload)} bytes cannot be spooled")
         self._make_room(len(frame))
         if self._out is None or self._out.tell() + len(frame) > self._segment:
             self._next_segment()
@@ -113,6 +119,15 @@ class Spool:
             self._out.close()
             self._tail += 1
         self._out = self._path(self._tail).open("ab")
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        """Make names durable: a file whose name is lost in a power cut is lost."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -146,29 +161,50 @@ class Spool:
         except FileNotFoundError:
             return
         at = begin
-        while at + _HEAD.size <= len(data):
-            length, checksum = _HEAD.unpack_from(data, at)
-            payload = data[at + _HEAD.size : at + _HEAD.size + length]
-            if length > MAX_FRAME or len(payload) < length:
-                break  # torn by a kill before it was acknowledged
-            at += _HEAD.size + length
-            if zlib.crc32(payload) == checksum:
+        while at + _HEAD.size < len(data):
+            payload = _whole(data, at)
+            if payload is not None:
+                at += _HEAD.size + len(payload)
                 yield Frame(payload, Cursor(number, at))
-            elif count:
+                continue
+            following = _next_whole(data, at + 1)
+            torn = _HEAD.unpack_from(data, at)[0] > len(data) - at - _HEAD.size and following is None
+            if count and not torn and (number, at) not in self._broken:  # torn: by a kill, never acknowledged
+                self._broken.add((number, at))
                 self.damaged += 1
+            if following is None:
+                return
+            at = following
 
     def delivered(self, frame: Frame) -> None:
-        """Note that everything up to this frame has been delivered."""
+        """Note that everything up to this frame has been delivered.
+
+        Raises OSError where the note cannot be written; it holds until this process ends all the same.
+        """
+        self._cursor = frame.after
+        for number in self._segments():
+            spent = number < frame.after.segment
+            if number == frame.after.segment and number != self._tail:
+                spent = self._path(number).stat().st_size <= frame.after.offset
+            if spent:
+                self._path(number).unlink(missing_ok=True)
+        self._broken = {place for place in self._broken if place[0] >= frame.after.segment}
         partial = self._folder / "cursor.partial"
         with partial.open("wb") as out:
             out.write(msgspec.json.encode(frame.after))
             out.flush()
             os.fsync(out.fileno())
         partial.replace(self._folder / "cursor.json")
-        self._cursor = frame.after
-        for number in self._segments():
-            if number < frame.after.segment:
-                self._path(number).unlink(missing_ok=True)
-        current = self._path(frame.after.segment)
-        if frame.after.segment != self._tail and current.exists() and current.stat().st_size <= frame.after.offset:
-            current.unlink()
+
+
+def _whole(data: bytes, at: int) -> bytes | None:
+    """Payload of the frame at a place, if there is a whole one."""
+    length, checksum = _HEAD.unpack_from(data, at)
+    if not 0 < length <= min(MAX_FRAME, len(data) - at - _HEAD.size):
+        return None
+    payload = data[at + _HEAD.size : at + _HEAD.size + length]
+    return payload if zlib.crc32(payload) == checksum else None
+
+
+def _next_whole(data: bytes, begin: int) -> int | None:
+    return next((at for at in range(begin, len(data) - _HEAD.size) if _whole(data, at) is not None), None)

@@ -14,6 +14,7 @@ from opsriver import target
 from opsriver.errors import Problem
 from opsriver.output import err, out, print_json
 from opsriver.target import DEFAULT_STATE, StateOption
+from schemas.names import name_problem
 
 
 def agent(
@@ -36,13 +37,17 @@ def agent(
     from agents.host.spool import Spool, SpoolInUse
     from agents.producer import Producer
 
-    sampler = Sampler(hostname or socket.gethostname(), time.monotonic, lambda: int(time.time() * 1000), devices)
+    name = hostname or socket.gethostname()
+    if problem := name_problem(name, "the name of this host"):
+        raise Problem(f"{problem} (--hostname)")
+    sampler = Sampler(name, time.monotonic, lambda: int(time.time() * 1000), devices)
     if dry_run:
         sampler.sample()
         time.sleep(min(interval, 1.0))
         _show(sampler.sample(), as_json)
         return
     client, stream = _stream(stream_name, region, endpoint, state)
+    _check(client, stream)
     place = spool or Path.home() / ".local" / "state" / "opsriver" / "spool"
     try:
         kept = Spool(place, spool_bytes)
@@ -56,23 +61,25 @@ def agent(
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.stop.set())
+    taken = True
     try:
         if once:
             sampler.sample()
             time.sleep(min(interval, 1.0))
-            running.step()
+            taken = running.step()
         else:
             err.print(f"sampling {sampler.hostname} every {interval:g} s to stream {stream}", highlight=False)
             running.run()
     finally:
         kept.close()
-    summary = {"hostname": sampler.hostname, "stream": stream, "sent": running.sent, "dropped": kept.dropped}
+    summary = {"hostname": sampler.hostname, "stream": stream, "sent": running.sent, "dropped": running.dropped,
+               "damaged": kept.damaged}  # fmt: skip
     if as_json:
         print_json(summary)
     else:
-        err.print(f"{running.sent} events sent, {kept.dropped} batches dropped", highlight=False)
-    if once and not running.sent:
-        raise Problem(f"the sample was not taken by stream {stream}; it is kept in {place}")
+        err.print(f"{running.sent} events sent, {running.dropped} batches dropped", highlight=False)
+    if once and not taken:
+        raise Problem(f"stream {stream} did not take the sample; it is kept in {place} and goes with the next")
 
 
 def _stream(stream_name: str, region: str, endpoint: str, state: Path) -> tuple[Any, str]:
@@ -91,6 +98,20 @@ def _stream(stream_name: str, region: str, endpoint: str, state: Path) -> tuple[
     except (BotoCoreError, ValueError) as error:
         raise Problem(f"no client for stream {stream_name}: {error}; check --region and --endpoint") from None
     return client, stream_name
+
+
+def _check(client: Any, stream: str) -> None:
+    """A stream that is not there is a mistake to tell at once; one that is out of reach may come back."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client.list_shards(StreamName=stream, MaxResults=1)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "ResourceNotFoundException":
+            where = client.meta.region_name
+            raise Problem(f"there is no stream {stream} in {where}; check --stream-name and --region") from None
+    except BotoCoreError:
+        pass  # the agent tells it, and spools
 
 
 def _show(samples: list[dict[str, Any]], as_json: bool) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote
 
+import msgspec
 import typer
 
 from opsriver import target
 from opsriver.errors import Problem
 from opsriver.output import err, out, print_json
 from opsriver.target import DEFAULT_STATE, RegionOption, StackOption, StateOption
+from schemas.names import name_problem
 
 if TYPE_CHECKING:
     from agents.simulator import Fleet
@@ -23,8 +26,15 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same fleet.")] = 1,
     cadence: Annotated[int, typer.Option(min=1, max=3600, help="Seconds between samples of a host.")] = 60,
     faults: Annotated[int, typer.Option(min=0, max=100_000, help="Labelled faults in the second half.")] = 10,
-    target_folder: Annotated[Path | None, typer.Option("--out", help="Write a CSV a series, and truth.json, here.")] = None,
-    to_stream: Annotated[bool, typer.Option("--stream", help="Put the samples on the stream.")] = False,
+    target_folder: Annotated[Path | None, typer.Option("--out", help="Write the samples, and truth.json, here.")] = None,
+    kind: Annotated[
+        Literal["csv", "jsonl"], typer.Option("--format", help="Files: a CSV a series, or lines as on the wire.")
+    ] = "csv",
+    to_stream: Annotated[bool, typer.Option("--stream", help="Put the samples on the stack's stream.")] = False,
+    stream_name: Annotated[str, typer.Option(help="Put the samples on this stream on AWS.")] = "",
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="A metric more of every host; may be repeated.")
+    ] = None,
     start: Annotated[int | None, typer.Option(help="Epoch seconds at which the fleet begins.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Samples a second onto the stream; 0 is as fast as it goes.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
@@ -33,20 +43,38 @@ def simulate(
     region: RegionOption = "",
 ) -> None:
     """Simulate a fleet with daily and weekly rhythm, noise, restarts and labelled faults."""
-    from agents.simulator import DAY, Fleet
+    from agents.simulator import DAY, METRICS, Fleet
 
+    to_stream = to_stream or bool(stream_name)
     if (target_folder is None) == (not to_stream):
-        raise Problem("choose where the samples go: --out DIR for files, or --stream")
+        raise Problem("choose where the samples go: --out DIR for files, or --stream or --stream-name NAME")
+    for name in metrics or []:
+        if problem := name_problem(name, "--metric"):
+            raise Problem(problem)
     length = int(days * DAY)
     begin = start * 1000 if start is not None else int(time.time() * 1000) - length
-    fleet = Fleet(hosts=hosts, seed=seed, start=begin, end=begin + length, cadence=cadence * 1000, faults=faults)
+    try:
+        fleet = Fleet(
+            hosts=hosts, seed=seed, start=begin, end=begin + length, cadence=cadence * 1000, faults=faults,
+            metrics=(*METRICS, *(metrics or [])),
+        )  # fmt: skip
+    except ValueError as error:
+        raise Problem(f"{error}; check --metric") from None
+    if len(fleet.truth) < faults:
+        err.print(
+            f"only {len(fleet.truth)} of {faults} faults fit in side by side; take more --hosts or --days", style="yellow"
+        )
     if target_folder is not None:
-        count = _files(fleet, target_folder)
         place = str(target_folder)
+        try:
+            target_folder.mkdir(parents=True, exist_ok=True)
+            (target_folder / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(fleet.truth_document())))
+            count = _csv(fleet, target_folder) if kind == "csv" else _lines(fleet, target_folder)
+        except OSError as error:
+            raise Problem(f"{target_folder} cannot be written: {error.strerror}; choose another --out") from None
     else:
-        where = target.find(state, stack, region)
-        place = where.output("EventStreamName")
-        count = _stream(fleet, where, place, rate)
+        client, place = _kinesis(stream_name, state, stack, region)
+        count = _stream(fleet, client, place, rate)
     summary = {"to": place, "hosts": hosts, "samples": count, "faults": len(fleet.truth), "seed": seed}
     if as_json:
         print_json(summary)
@@ -54,55 +82,75 @@ def simulate(
         out.print(f"{count:,} samples of {hosts} hosts, {len(fleet.truth)} faults, to {place}", highlight=False)
 
 
-def _files(fleet: Fleet, folder: Path) -> int:
-    import msgspec
+def _csv(fleet: Fleet, folder: Path) -> int:
     import numpy as np
     from rich.progress import track
 
-    from agents.simulator import METRICS
-
     times = fleet.times(fleet.start, fleet.end)
     count = 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(fleet.truth_document())))
-        for host in track(fleet.names, description="writing", console=err, transient=True):
-            (folder / host).mkdir(exist_ok=True)
-            for metric in METRICS:
-                values = fleet.column(host, metric, times)
-                there = np.flatnonzero(~np.isnan(values))
-                count += len(there)
-                with (folder / host / f"{metric}.csv").open("w") as file:
-                    file.write("timestamp,value\n")
-                    file.writelines(f"{times[n]},{values[n]:.6g}\n" for n in there)
-    except OSError as error:
-        raise Problem(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+    for host in track(fleet.names, description="writing", console=err, transient=True):
+        (folder / host).mkdir(exist_ok=True)
+        for metric in fleet.metrics:
+            values = fleet.column(host, metric, times)
+            there = np.flatnonzero(~np.isnan(values))
+            count += len(there)
+            with (folder / host / f"{quote(metric, safe='')}.csv").open("w") as file:
+                file.write("timestamp,value\n")
+                file.writelines(f"{times[n]},{values[n]:.6g}\n" for n in there)
     return count
 
 
-def _stream(fleet: Fleet, where: Any, stream: str, rate: float) -> int:
-    import msgspec
+def _lines(fleet: Fleet, folder: Path) -> int:
+    from rich.progress import Progress
+
+    encode = msgspec.json.Encoder().encode
+    count = 0
+    with Progress(console=err, transient=True) as progress, (folder / "samples.jsonl").open("wb") as file:
+        task = progress.add_task("writing", total=fleet.end - fleet.start)
+        for sample in fleet.samples(fleet.start, fleet.end):
+            file.write(encode(sample) + b"\n")
+            count += 1
+            if count % 5_000 == 0:
+                progress.update(task, completed=sample["timestamp"] - fleet.start)
+    return count
+
+
+def _kinesis(stream_name: str, state: Path, stack: str, region: str) -> tuple[Any, str]:
+    if not stream_name:
+        where = target.find(state, stack, region)
+        return where.client("kinesis"), where.output("EventStreamName")
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    from runtime import clients
+
+    try:
+        return boto3.client("kinesis", region_name=region or None, config=clients.config()), stream_name
+    except (BotoCoreError, ValueError) as error:
+        raise Problem(f"no client for stream {stream_name}: {error}; check --region") from None
+
+
+def _stream(fleet: Fleet, client: Any, stream: str, rate: float) -> int:
     from rich.progress import Progress
 
     from agents.producer import NotDelivered, Producer
 
-    producer = Producer(where.client("kinesis"), stream)
+    producer = Producer(client, stream)
     encode = msgspec.json.Encoder().encode
     sent, began = 0, time.monotonic()
     held: list[tuple[str, bytes]] = []
-    expected = len(fleet.names) * len(fleet.times(fleet.start, fleet.end))
     with Progress(console=err, transient=True) as progress:
-        task = progress.add_task("sending", total=expected)
+        task = progress.add_task("sending", total=fleet.end - fleet.start)
         try:
             for sample in fleet.samples(fleet.start, fleet.end):
-                held.append((str(sample["hostname"]), encode(sample)))
+                held.append((sample.get("hostname") or sample["resource"], encode(sample)))
                 if len(held) >= 2_000:
                     sent += producer.send(held)
                     held.clear()
-                    progress.update(task, completed=sent)
+                    progress.update(task, completed=sample["timestamp"] - fleet.start)
                     if rate:
                         time.sleep(max(0.0, sent / rate - (time.monotonic() - began)))
             sent += producer.send(held)
         except NotDelivered as error:
-            raise Problem(f"{error}; {sent} were sent before") from None
+            raise Problem(f"{error}; {sent} were sent before; check the stream, --region and your credentials") from None
     return sent
