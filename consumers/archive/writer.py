@@ -55,7 +55,7 @@ def events_table(batch: EventBatch, shard: str) -> pa.Table:
         "arrival": batch.arrival + [s.signal.timestamp for s in signals],
         "value": batch.value + nothing,
         "unit": batch.unit + nothing,
-        "dimensions": [list(d.items()) if d else None for d in batch.dimensions] + nothing,
+        "dimensions": _dimensions([*batch.dimensions, *nothing]),
         "detail": details,
     }
     return pa.table({field.name: _column(columns[field.name], field.type) for field in EVENTS}, schema=EVENTS)
@@ -65,7 +65,23 @@ def _kind(signal: Any) -> str:
     return "alarm" if isinstance(signal, AlarmSignal) else "feedback" if isinstance(signal, Feedback) else "tick"
 
 
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+def _dimensions(values: list[dict[str, str] | None]) -> pa.Array:
+    """A column of maps; events share their dictionaries, so each is converted once."""
+    places: dict[int, int] = {}
+    distinct: list[list[tuple[str, str]] | None] = []
+    rows = []
+    for value in values:
+        place = places.get(id(value))
+        if place is None:
+            place = places[id(value)] = len(distinct)
+            distinct.append(list(value.items()) if value else None)
+        rows.append(place)
+    return pa.array(distinct, EVENTS.field("dimensions").type).take(pa.array(rows, pa.int32()))
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
     if pa.types.is_dictionary(kind):
         return pa.array(values, pa.string()).dictionary_encode()
     return pa.array(values, kind)
