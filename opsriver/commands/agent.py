@@ -84,7 +84,12 @@ def agent(
 
 def _stream(stream_name: str, region: str, endpoint: str, state: Path) -> tuple[Any, str]:
     if not stream_name:
-        where = target.find(state)
+        try:
+            where = target.find(state)
+        except Problem:
+            raise Problem(
+                f"nothing runs in {state}; start it with `opsriver up --detach`, or name a stream on AWS with --stream-name"
+            ) from None
         return where.client("kinesis"), where.output("EventStreamName")
     import boto3
     from botocore.exceptions import BotoCoreError

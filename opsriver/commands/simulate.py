@@ -139,12 +139,13 @@ def _stream(fleet: Fleet, client: Any, stream: str, rate: float) -> int:
     encode = msgspec.json.Encoder().encode
     sent, began = 0, time.monotonic()
     held: list[tuple[str, bytes]] = []
+    batch = max(1, min(2_000, int(rate))) if rate else 2_000
     with Progress(console=err, transient=True) as progress:
         task = progress.add_task("sending", total=fleet.end - fleet.start)
         try:
             for sample in fleet.samples(fleet.start, fleet.end):
                 held.append((sample.get("hostname") or sample["resource"], encode(sample)))
-                if len(held) >= 2_000:
+                if len(held) >= batch:
                     sent += producer.send(held)
                     held.clear()
                     progress.update(task, completed=sample["timestamp"] - fleet.start)
