@@ -70,12 +70,10 @@ class Aggregate:
 
     events: list[Event]
     data: bytes
-    mixed: bool
-    """Whether there are several partition keys in it; then the shard is told by an explicit hash key."""
 
     @property
     def key(self) -> str:
-        """Partition key of the Kinesis record."""
+        """Partition key of the Kinesis record: that of the first event, which lies on the shard of all."""
         return self.events[0][0]
 
     def size(self) -> int:
@@ -203,12 +201,7 @@ class Producer:
 
     def _put(self, part: list[tuple[Range, Aggregate]]) -> set[Range]:
         """Make one call; returns the shards whose record was refused."""
-        entries = []
-        for place, one in part:
-            entry: dict[str, Any] = {"Data": one.data, "PartitionKey": one.key}
-            if one.mixed:
-                entry["ExplicitHashKey"] = str(place.start)
-            entries.append(entry)
+        entries = [{"Data": one.data, "PartitionKey": one.key} for _, one in part]
         answer = self._kinesis.put_records(StreamName=self._stream, Records=entries)
         refused = set()
         for (place, _), result in zip(part, answer["Records"], strict=True):
@@ -257,5 +250,4 @@ def _aggregates(events: list[Event]) -> Iterator[Aggregate]:
 
 
 def _aggregate(events: list[Event]) -> Aggregate:
-    mixed = any(key != events[0][0] for key, _ in events)
-    return Aggregate(events, events[0][1] if len(events) == 1 else kpl.aggregate(events), mixed)
+    return Aggregate(events, events[0][1] if len(events) == 1 else kpl.aggregate(events))

@@ -180,6 +180,26 @@ def test_an_error_that_trying_again_does_not_cure_is_told_at_once() -> None:
     assert kinesis.calls == 1
 
 
+def test_a_reshard_in_the_middle_of_a_send_leaves_no_later_aggregate_on_a_wrong_shard() -> None:
+    kinesis = Kinesis(1)
+    producer = Producer(kinesis, "stream", sleep=lambda _: None)
+    producer.send(events(10, 7))
+    split = Kinesis(2)
+    kinesis.ranges, kinesis.taken, kinesis.names = split.ranges, split.taken, ["s1", "s2"]
+    made = [(key, data + b" " * 3_000) for key, data in events(700, 7)]  # many aggregates
+    producer.send(made)
+    order: dict[str, list[float]] = {}
+    strangers = 0
+    for shard, taken in kinesis.taken.items():
+        for data in taken:
+            batch = decode([StreamRecord("s", "1", "k", 1_790_000_500_000, data)])
+            strangers += not all(kinesis.ranges[shard].holds(resource) for resource in batch.resource)
+            for resource, value in zip(batch.resource, batch.value, strict=True):
+                order.setdefault(resource, []).append(value)
+    assert strangers <= 1, "only what was under way when the answer told of it"
+    assert sum(map(len, order.values())) == 700
+
+
 def test_when_the_stream_is_resharded_hosts_go_to_their_new_shards_in_order() -> None:
     kinesis = Kinesis(1)
     producer = Producer(kinesis, "stream", sleep=lambda _: None)
