@@ -64,7 +64,7 @@ schemas: install ## Write the JSON Schema files from the types
 	@$(BIN)/python -m schemas.generate
 
 chaos: install ## Kill the parts at every point, ROUNDS rounds from SEED
-	@$(BIN)/python -m tests.chaos.scorer --rounds $(ROUNDS) --seed $(SEED) --json build/chaos.json
+	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) --json build/chaos.json
 
 soak: install ## Run for MINUTES at steady load with faults; fails if anything is lost, doubled or grows
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --json build/soak.json

@@ -72,8 +72,11 @@ class Soak:
         """Load, faults, drain, comparison."""
         hosts = max(4, round(self.rate / 4))
         begin = int(time.time() * 1000) - 3 * 86_400_000
-        fleet = Fleet(hosts=hosts, seed=self.rng.randrange(10**6), start=begin, end=begin + 30 * 86_400_000, faults=60,
-                      fault_start=begin + 2 * 3_600_000)  # fmt: skip
+        # A minute of the fleet's time passes each second; its faults lie where it has learned something.
+        fleet = Fleet(
+            hosts=hosts, seed=self.rng.randrange(10**6), start=begin, end=begin + int(self.seconds + 300) * MINUTE,
+            faults=max(10, round(self.seconds / 15)), fault_start=begin + 100 * MINUTE, size=12.0,
+        )  # fmt: skip
         began, step, next_fault, next_look = time.monotonic(), 0, 10.0, 5.0
         while (now := time.monotonic() - began) < self.seconds:
             at = fleet.start + step * MINUTE
