@@ -68,12 +68,13 @@ def chaos(rounds: int, seed: int, folder: Path, note: Any = lambda done: None) -
                 for number in range(rounds):
                     with target.mapper() as process:
                         until, before = time.monotonic() + SECONDS, len(target.seen())
-                        while rng.random() < 0.9 and len(target.seen()) == before:  # in some rounds while it starts
+                        flowing = rng.random() < 0.9  # in the other rounds it dies while it starts
+                        while flowing and len(target.seen()) == before:
                             if process.poll() is not None or time.monotonic() > until:
                                 raise RuntimeError(f"the mapper does not bring records: {target.told()[-1000:]}")
                             time.sleep(0.01)
-                        moments["while starting" if len(target.seen()) == before else "while records flow"] += 1
-                        time.sleep(rng.uniform(0.0, 0.3))
+                        moments["while records flow" if flowing else "while starting"] += 1
+                        time.sleep(rng.uniform(0.0, 0.5))
                         process.kill()
                         process.wait()
                     note(number + 1)
@@ -102,9 +103,10 @@ def chaos(rounds: int, seed: int, folder: Path, note: Any = lambda done: None) -
 
 
 def clean(report: dict[str, Any]) -> bool:
-    """Whether nothing was skipped, and the order was kept."""
+    """Whether nothing was skipped and the order was kept, most kills having met records in flow."""
     wrong = report["skipped"] or report["foreign"] or report["disordered"] or report["put"] != report["records"]
-    return report["kills"] == report["rounds"] > 0 and report["records"] > 0 and not wrong
+    flowing = report["moments"].get("while records flow", 0)
+    return report["kills"] == report["rounds"] < 2 * flowing and report["records"] > 0 and not wrong
 
 
 def table(report: dict[str, Any]) -> Any:
