@@ -27,6 +27,8 @@ COUPLING = {"cpuUsage": 0.8, "memoryUsage": 0.3, "diskIO": 0.5, "networkIO": 0.7
 """How much of a metric's noise is the work that its host does at the moment: correlation with it. The
 noise of any two metrics of a host correlates by the product."""
 OTHER_COUPLING = 0.4
+ROLES = ("web", "office", "batch", "steady")
+"""Kinds of work in a varied fleet: a smooth day; office hours on working days; a job each night; hardly any rhythm."""
 LENGTHS = {"spike": (1, 2), "shift": (60, 240), "leak": (180, 480), "silence": (15, 60), "seasonal-break": (120, 360)}
 """Shortest and longest fault of each kind, in samples."""
 
@@ -106,6 +108,10 @@ class Fleet:
         Metrics of every host. Others than those of the host sample may be named too: percentages where
         the name ends in Usage or Percent.
 
+    varied
+        Hosts of different kinds of work (``ROLES``) with days that differ from one another, instead of one
+        smooth curve for all: nearer to real fleets, and harder to predict.
+
     Raises ValueError for settings that make no fleet, and for faults of hosts or metrics it lacks.
     ``truth`` has fewer faults than asked for where they do not fit in side by side.
     """
@@ -123,6 +129,7 @@ class Fleet:
     fault_start: int | None = None
     kinds: Sequence[FaultKind] = KINDS
     metrics: Sequence[str] = METRICS
+    varied: bool = False
     names: list[str] = field(init=False)
     truth: list[Fault] = field(init=False)
     harmless: list[Harmless] = field(init=False)
@@ -225,13 +232,8 @@ class Fleet:
     def column(self, host: str, metric: str, times: NDArray[np.int64]) -> FloatArray:
         """Values of one series at sampling times, without holes as ``times()`` gives them; NaN where one is missing."""
         shape = self._shapes[host, metric]
-        hours = (times % DAY) / HOUR
-        day = (times // DAY + 3) % 7
-        rhythm = np.cos((hours - shape.phase) / 24 * 2 * math.pi)
-        rhythm += 0.3 * np.cos((hours - shape.phase) / 12 * 2 * math.pi)
-        weekend = np.where(day >= 5, 1 - shape.weekly, 1.0)
+        seasonal = shape.daily * self._rhythm(host, shape, times)
         noise = shape.noise * self._noise(host, metric, shape.kind, times)
-        seasonal = shape.daily * rhythm * weekend
         value = shape.base + seasonal + noise
         for one in self.harmless:
             if one.host == host:
@@ -242,6 +244,35 @@ class Fleet:
         value[self._unit_noise(host, "missing", times, 1)[0] < self.missing] = np.nan
         np.clip(value, 0.0, 100.0 if _percent(metric) else np.inf, out=value)
         return value
+
+    def _rhythm(self, host: str, shape: Shape, times: NDArray[np.int64]) -> FloatArray:
+        """The course of day and week, from about -1 to 1.3."""
+        hours = (times % DAY) / HOUR
+        day = (times // DAY + 3) % 7
+        smooth: FloatArray = np.cos((hours - shape.phase) / 24 * 2 * math.pi)
+        smooth += 0.3 * np.cos((hours - shape.phase) / 12 * 2 * math.pi)
+        week = np.where(day >= 5, 1 - shape.weekly, 1.0)
+        if not self.varied:
+            return smooth * week
+        rng = self._rng("role", host)
+        role = str(rng.choice(ROLES))
+        number = times // DAY
+        if role == "office":
+            edges = 1 / (1 + np.exp(-4 * (hours - shape.phase + 5))) - 1 / (1 + np.exp(-4 * (hours - shape.phase - 5)))
+            smooth = np.where(day >= 5, 0.15, 1.0) * 1.6 * edges - 0.7
+        elif role == "batch":
+            late = self._unit_noise(host, "late", number * DAY, 1)[0] * 0.2  # hours, each night other ones
+            begin, length = float(rng.uniform(0.5, 5.0)), float(rng.uniform(0.3, 1.5))
+            job = (hours >= begin + late) & (hours < begin + length + 2 * late)
+            smooth = 0.25 * smooth + np.where(job, 1.0, 0.0)
+        elif role == "steady":
+            smooth = 0.15 * smooth
+        else:
+            smooth = smooth * week
+        # Busier and quieter days, without a step at midnight.
+        place = (times % DAY) / DAY
+        before, after = (np.clip(0.1 * self._gaussian(host, "day", n * DAY), -0.2, 0.2) for n in (number, number + 1))
+        return smooth * (1 + (1 - place) * before + place * after)
 
     def _disturb(self, value: FloatArray, times: NDArray[np.int64], one: Harmless, metric: str, shape: Shape) -> None:
         inside = (times >= one.start) & (times < one.end)

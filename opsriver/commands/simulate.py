@@ -35,6 +35,7 @@ def simulate(
     metrics: Annotated[
         list[str] | None, typer.Option("--metric", help="A metric more of every host; may be repeated.")
     ] = None,
+    varied: Annotated[bool, typer.Option("--varied", help="Hosts of different kinds of work, days that differ.")] = False,
     start: Annotated[int | None, typer.Option(help="Epoch seconds at which the fleet begins.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Samples a second onto the stream; 0 is as fast as it goes.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
@@ -56,7 +57,7 @@ def simulate(
     try:
         fleet = Fleet(
             hosts=hosts, seed=seed, start=begin, end=begin + length, cadence=cadence * 1000, faults=faults,
-            metrics=(*METRICS, *(metrics or [])),
+            metrics=(*METRICS, *(metrics or [])), varied=varied,
         )  # fmt: skip
     except ValueError as error:
         raise Problem(f"{error}; check --metric") from None

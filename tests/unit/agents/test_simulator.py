@@ -41,9 +41,9 @@ def test_samples_do_not_depend_on_how_they_are_asked_for(chunk: int) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(cuts=st.lists(st.integers(1, 1_499), max_size=6, unique=True), seed=st.integers(0, 50))
-def test_columns_agree_to_the_last_bit_however_time_is_cut(cuts: list[int], seed: int) -> None:
-    made = fleet(hosts=3, seed=seed)
+@given(cuts=st.lists(st.integers(1, 1_499), max_size=6, unique=True), seed=st.integers(0, 50), varied=st.booleans())
+def test_columns_agree_to_the_last_bit_however_time_is_cut(cuts: list[int], seed: int, varied: bool) -> None:
+    made = fleet(hosts=3, seed=seed, varied=varied)
     edges = [made.start + n * MINUTE for n in sorted([0, 1_500, *cuts])]
     _, whole = made.columns(edges[0], edges[-1])
     parts = [made.columns(begin, end)[1] for begin, end in pairwise(edges)]
@@ -51,9 +51,9 @@ def test_columns_agree_to_the_last_bit_however_time_is_cut(cuts: list[int], seed
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 10_000))
-def test_drawn_faults_have_at_least_the_size_that_the_truth_says(seed: int) -> None:
-    options = {"hosts": 8, "seed": seed, "end": START + 6 * DAY, "missing": 0.0}
+@given(seed=st.integers(0, 10_000), varied=st.booleans())
+def test_drawn_faults_have_at_least_the_size_that_the_truth_says(seed: int, varied: bool) -> None:
+    options = {"hosts": 8, "seed": seed, "end": START + 6 * DAY, "missing": 0.0, "varied": varied}
     broken, calm = fleet(faults=15, **options), fleet(faults=0, **options)
     assert len(broken.truth) == 15
     for fault in broken.truth:
