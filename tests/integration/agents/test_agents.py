@@ -206,8 +206,7 @@ def test_an_agent_killed_while_the_stream_is_away_sends_all_it_spooled_when_both
         assert refused.returncode == 2
         assert "another agent uses the spool" in refused.stderr
         process.kill()
-        _, told = process.communicate(timeout=60)
-        assert "out of reach" in told
+        process.communicate(timeout=60)
     kept = Spool(folder)
     spooled = [sample["timestamp"] for frame in kept.pending() for sample in json.loads(frame.payload)]
     assert len(spooled) >= 4
