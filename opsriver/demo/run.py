@@ -196,12 +196,24 @@ class Demo:
 
     # ------------------------------------------------------------------ summary
 
+    @staticmethod
+    def _of_the_load(insight: Insight, began: int) -> bool:
+        """Whether an insight is about the load: CPU or memory of this machine above what was expected, since it began."""
+        return (
+            insight.resource == OWN_HOST
+            and insight.metric in ("cpuUsage", "memoryUsage")
+            and insight.severity in PAGING_SEVERITIES
+            and insight.peak_at >= began
+            and insight.observed is not None
+            and insight.expected_high is not None
+            and insight.observed > insight.expected_high
+        )
+
     def _summary(self, fleet: Fleet, live: int, own: dict[str, Any], seconds: float) -> dict[str, Any]:
         insights = self._insights()
         verdict = judge(fleet, live, insights, set(fleet.names))
         deliveries = self._board.deliveries
-        paged = [i for i in insights if i.resource == OWN_HOST and i.severity in PAGING_SEVERITIES
-                 and max(i.timestamp, i.peak_at) >= own["began"]]  # fmt: skip
+        paged = [i for i in insights if self._of_the_load(i, own["began"])]
         delivered = {(d.insight["insightId"]) for d in deliveries}
         own_found = next((i for i in paged if i.insight_id in delivered), None)
         faults_alerted = {d.insight["resource"] for d in deliveries} & {f.host for f in verdict.paged}
