@@ -25,7 +25,7 @@ import msgspec
 import psutil
 
 from agents.producer import Producer
-from agents.simulator import MINUTE, Fleet
+from agents.simulator import Fleet
 from consumers.dead_letters.store import DeadLetterStore
 from consumers.insights.store import from_item
 from opsriver import embedded
@@ -41,6 +41,8 @@ GROWTH_MB = 60.0
 """Most by which a process may grow from the second quarter of the run to its last."""
 GROWTH_LAG = 15.0
 """Most seconds by which the lag may grow likewise, faults included."""
+CADENCE = 1000
+"""Milliseconds between the samples of a host."""
 FAULTS = ("mapper killed", "worker killed", "malformed", "duplicates", "pause")
 
 
@@ -71,16 +73,18 @@ class Soak:
     def run(self, note: Any) -> dict[str, Any]:
         """Load, faults, drain, comparison."""
         hosts = max(4, round(self.rate / 4))
-        begin = int(time.time() * 1000) - 3 * 86_400_000
-        # A minute of the fleet's time passes each second; its faults lie where it has learned something.
+        # A sample each second, in real time: the heartbeat's ticks then fall where they belong, and hosts that
+        # go silent are noticed. The faults lie where the models have learned something.
+        begin = int(time.time() * 1000)
+        learned = min(100 * CADENCE, int(self.seconds * 500))
         fleet = Fleet(
-            hosts=hosts, seed=self.rng.randrange(10**6), start=begin, end=begin + int(self.seconds + 300) * MINUTE,
-            faults=max(10, round(self.seconds / 15)), fault_start=begin + 100 * MINUTE, size=12.0,
+            hosts=hosts, seed=self.rng.randrange(10**6), start=begin, end=begin + int(self.seconds * 1000), cadence=CADENCE,
+            faults=max(10, round(self.seconds / 15)), fault_start=begin + learned, size=12.0, restarts=300.0, deploys=300.0,
         )  # fmt: skip
         began, step, next_fault, next_look = time.monotonic(), 0, 10.0, 5.0
         while (now := time.monotonic() - began) < self.seconds:
-            at = fleet.start + step * MINUTE
-            events = [(str(s["hostname"]), msgspec.json.encode(s)) for s in fleet.samples(at, at + MINUTE)]
+            at = fleet.start + step * CADENCE
+            events = [(str(s["hostname"]), msgspec.json.encode(s)) for s in fleet.samples(at, at + CADENCE)]
             self.producer.send(events)
             self.counts["events put"] += 4 * len(events)
             if now > next_fault:
@@ -91,8 +95,9 @@ class Soak:
                 next_look = now + 5
                 note(min(now, self.seconds), f"{self.counts['events put']:,} events, lag {self.lags[-1]:.1f} s")
             step += 1
-            time.sleep(max(0.0, began + step - time.monotonic()))
+            time.sleep(max(0.0, began + step * CADENCE / 1000 - time.monotonic()))
         note(self.seconds, "draining")
+        self.still()
         self.drain()
         return self.report(time.monotonic() - began)
 
@@ -146,9 +151,23 @@ class Soak:
                 oldest = max(oldest, time.time() - waiting[0]["ApproximateArrivalTimestamp"].timestamp(), 0.001)
         return oldest
 
+    def still(self) -> None:
+        """Stop the heartbeat: from here on nothing is put, so that what is compared does not change any more."""
+        events = self.stack.client("events")
+        for rule in (one["Name"] for page in events.get_paginator("list_rules").paginate() for one in page["Rules"]):
+            if any(
+                ":function:" in t["Arn"] and "Heartbeat" in t["Arn"]
+                for t in events.list_targets_by_rule(Rule=rule)["Targets"]
+            ):
+                events.disable_rule(Name=rule)
+                return
+        raise RuntimeError("the heartbeat's schedule was not found")
+
     def drain(self) -> None:
         until = time.monotonic() + 300
-        while self.lag() > 0:
+        calm = 0  # a tick may have been on its way when the heartbeat was stopped
+        while calm < 6:
+            calm = calm + 1 if self.lag() == 0 else 0
             if time.monotonic() > until:
                 raise RuntimeError("the stream was not drained within 5 minutes")
             time.sleep(0.5)
@@ -185,7 +204,7 @@ class Soak:
         while True:
             answer = self.kinesis.get_records(ShardIterator=iterator, Limit=1000)
             found: list[StreamRecord] = [_record(shard, r) for r in answer["Records"]]
-            # The heartbeat goes on ticking: what came after the pointer was not scored by anyone yet.
+            # Drained means that there is nothing after the pointer; if there were, nobody has scored it.
             mine = [r for r in found if int(r.sequence_number) <= int(pointer.sequence)]
             if mine:
                 yield mine
@@ -199,7 +218,6 @@ class Soak:
             self.stack.client("dynamodb").get_paginator("scan").paginate(TableName=self.stack.outputs["InsightsTableName"])
         )
         got = {i.insight_id: i for page in pages for i in map(from_item, page["Items"])}
-        # What the heartbeat led to after the records were read back is nobody's loss.
         both = wanted.keys() & got.keys()
         store = DeadLetterStore(self.stack.client("s3"), self.stack.outputs["DeadLetterBucketName"])
         kept = sum(len(store.read(key)) for key in list(store.keys()))
@@ -218,6 +236,7 @@ class Soak:
                 "lost": len(wanted.keys() - got.keys()),
                 "doubled": len(got.keys() - wanted.keys()),
                 "differing": sum(wanted[k] != got[k] for k in both),
+                "types": dict(Counter(f"{i.type} {i.severity}" for i in wanted.values())),
             },
             "letters": {"malformed": self.bad, "kept": kept, "wanted": letters},
             "notifications": {
@@ -255,6 +274,8 @@ def problems(report: dict[str, Any]) -> list[str]:
         told.append(f"dead letters: {report['letters']}")
     if report["notifications"]["missing"]:
         told.append(f"notifications missing: {report['notifications']['missing']}")
+    if not report["insights"]["wanted"] or not report["notifications"]["wanted"]:
+        told.append("the load led to no notification; there is nothing to compare")
     if report["lagSeconds"]["growth"] > GROWTH_LAG:
         told.append(f"lag grew by {report['lagSeconds']['growth']} s")
     # The emulator keeps the whole stream and all tables in memory: its growth is the data's.
@@ -263,6 +284,22 @@ def problems(report: dict[str, Any]) -> list[str]:
         if name != "emulator" and one["growth"] > GROWTH_MB
     ]  # fmt: skip
     return told
+
+
+def table(report: dict[str, Any]) -> Any:
+    """The report, to be printed."""
+    from rich.table import Table
+
+    shown = Table("what", "figures", title=f"Soak of {report['seconds'] / 60:.1f} minutes")
+    for name in ("counts", "insights", "letters", "notifications"):
+        shown.add_row(name, ", ".join(f"{what} {value}" for what, value in report[name].items() if what != "types"))
+    shown.add_row("insights by type", ", ".join(f"{n} {what}" for what, n in sorted(report["insights"]["types"].items())))
+    grown = {"lag, s": report["lagSeconds"], **{f"memory of {n}, MB": one for n, one in report["memoryMb"].items()}}
+    for name, one in grown.items():
+        most = {"lag, s": f"; at most {GROWTH_LAG:g}", "memory of emulator, MB": "; holds the data, not judged"}
+        limit = most.get(name, f"; at most {GROWTH_MB:g}")
+        shown.add_row(name, f"median {one['median']}, largest {one['largest']}, growth {one['growth']}{limit}")
+    return shown
 
 
 def soak(minutes: float, rate: float, seed: int, note: Any = lambda done, text: None) -> dict[str, Any]:
@@ -292,8 +329,9 @@ def main() -> int:
         report = soak(options.minutes, options.rate, options.seed,
                       lambda done, text: progress.update(task, completed=done, description=text))  # fmt: skip
     wrong = problems(report)
-    print(json.dumps(report, indent=1))
-    print("; ".join(wrong) if wrong else "nothing lost, nothing doubled, nothing grew")
+    printed = Console(width=max(130, Console().width))
+    printed.print(table(report))
+    printed.print("; ".join(wrong) if wrong else "nothing lost, doubled or differing, nothing grew")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({**report, "problems": wrong}, indent=1))
