@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,24 +17,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.arrow import EVENTS, INSIGHTS, SCHEMAS, SORT, plain
+from consumers.archive.layout import COMPACTED, HOUR_MS, partition
+from schemas.arrow import EVENTS, INSIGHTS, SCHEMAS, SORT
 from schemas.events import AlarmSignal, Feedback
 from schemas.insights import Insight
 from stream_processors.records.batch import EventBatch
 
-HOUR_MS = 3_600_000
-ROW_GROUP = 128 * 1024
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ROW_GROUP = 64 * 1024
+"""Rows of a row group: what a query for one host reads at least."""
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def partition(hour: int) -> str:
-    """Folder of an hour of event time, counted from the epoch: ``dt=YYYY-MM-DD/hr=HH``."""
-    moment = datetime.fromtimestamp(hour * 3600, UTC)
-    return f"dt={moment:%Y-%m-%d}/hr={moment:%H}"
+def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None = None) -> pa.Table:
+    """All events and signals of a batch as a table in the archive's schema, unsorted.
 
-
-def events_table(batch: EventBatch, shard: str) -> pa.Table:
-    """All events and signals of a batch as a table in the archive's schema, unsorted."""
+    ``arrivals`` has the arrival of each Kinesis record (epoch ms), for signals, which carry none;
+    without it a signal's own time stands for it.
+    """
     count = len(batch)
     sequences = batch.sequence_numbers
     signals = batch.signals
@@ -52,7 +50,7 @@ def events_table(batch: EventBatch, shard: str) -> pa.Table:
         "metric": batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals],
         "series": batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals],
         "timestamp": batch.timestamp + [s.signal.timestamp for s in signals],
-        "arrival": batch.arrival + [s.signal.timestamp for s in signals],
+        "arrival": batch.arrival + [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals],
         "value": batch.value + nothing,
         "unit": batch.unit + nothing,
         "dimensions": _dimensions([*batch.dimensions, *nothing]),
@@ -100,52 +98,69 @@ def insights_table(insights: Iterable[Insight]) -> pa.Table:
 def by_hour(table: pa.Table, data_set: str) -> Iterator[tuple[int, pa.Table]]:
     """The rows of each hour of event time, sorted as files are."""
     hours = pc.divide(table["timestamp"].cast(pa.int64()), HOUR_MS)
-    for hour in sorted(pc.unique(hours).to_pylist()):
-        part = table.filter(pc.equal(hours, hour))
-        yield hour, sort(part, data_set)
+    distinct = sorted(pc.unique(hours).to_pylist())
+    for hour in distinct:
+        yield hour, sort(table if len(distinct) == 1 else table.filter(pc.equal(hours, hour)), data_set)
 
 
 def sort(table: pa.Table, data_set: str) -> pa.Table:
-    """The rows in the order of files."""
-    return table.take(pc.sort_indices(table.cast(plain(table.schema)), sort_keys=SORT[data_set]))
+    """The rows in the order of files. Rows that are equal in it keep theirs."""
+    keys = {name: _ranks(table[name]) for name in SORT[data_set]}
+    return table.take(pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys]))
+
+
+def _ranks(column: pa.ChunkedArray) -> Any:
+    """Text as its rank among the column's texts, which sorts several times faster; all else as it is."""
+    if not (pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)):
+        return column
+    if not len(column):
+        return pa.array([], pa.uint64())
+    whole = column.combine_chunks()
+    encoded = whole if pa.types.is_dictionary(column.type) else whole.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary.cast(pa.string()))
+    return pc.sort_indices(order).take(encoded.indices)
+
+
+def file_writer(target: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of files as the archive has them, to a path or a file object: zstd, dictionaries, statistics.
+
+    Arrow's own schema is left out of the file: with it a name would be read as a dictionary, on
+    which a filter cannot use the statistics.
+    """
+    writer = pq.ParquetWriter(target, schema, compression="zstd", write_statistics=True, store_schema=False)
+    if schema.metadata:
+        writer.add_key_value_metadata({key.decode(): value.decode() for key, value in schema.metadata.items()})
+    return writer
 
 
 def encode(table: pa.Table, data_set: str) -> bytes:
-    """A table as one Parquet file: zstd, dictionaries for names, statistics for pruning."""
+    """A table as the bytes of one file."""
     out = io.BytesIO()
-    pq.write_table(
-        table.cast(plain(SCHEMAS[data_set])), out, compression="zstd", row_group_size=ROW_GROUP, write_statistics=True,
-        use_dictionary=[f.name for f in SCHEMAS[data_set] if pa.types.is_dictionary(f.type)],
-    )  # fmt: skip
+    with file_writer(out, SCHEMAS[data_set]) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
     return out.getvalue()
 
 
 def file_name(*place: str) -> str:
     """A file's name from the place of its records; untrusted text never becomes a path."""
-    digest = hashlib.sha256("/".join(place).encode()).hexdigest()[:16]
-    shown = [part for part in place if _SAFE.fullmatch(part)]
+    digest = hashlib.sha256("\x1f".join(place).encode()).hexdigest()[:16]
+    shown = [part for part in place if _SAFE.fullmatch(part) and not part.startswith(COMPACTED)]
     return "-".join([*shown[:3], digest]) + ".parquet"
 
 
-class Archive:
+class ArchiveWriter:
     """Writes files to the archive's bucket. ``s3`` is a boto3 client whose errors pass through."""
 
     def __init__(self, s3: Any, bucket: str) -> None:
         self._s3, self._bucket = s3, bucket
 
-    def events(self, batch: EventBatch, shard: str) -> int:
-        """Archive a batch of one shard; returns the number of rows."""
-        table = events_table(batch, shard)
-        if not len(table):
-            return 0
-        name = file_name(shard, batch.sequence_numbers[0], batch.sequence_numbers[-1])
-        return self._put(table, "events", name)
+    def events(self, tables: Sequence[pa.Table], shard: str, first: str, last: str) -> int:
+        """Archive rows of one shard that came with these first and last sequence numbers; returns how many."""
+        return self._put(pa.concat_tables(tables), "events", file_name(shard, first, last)) if tables else 0
 
     def insights(self, insights: list[Insight], first: str, last: str) -> int:
         """Archive revisions that came with these first and last sequence numbers of the table's stream."""
-        if not insights:
-            return 0
-        return self._put(insights_table(insights), "insights", file_name("insights", first, last))
+        return self._put(insights_table(insights), "insights", file_name("insights", first, last)) if insights else 0
 
     def _put(self, table: pa.Table, data_set: str, name: str) -> int:
         for hour, part in by_hour(table, data_set):

@@ -1,30 +1,39 @@
-"""The archive: every event once, whatever comes again, in whatever cut, and while files are joined."""
+"""The archive on S3: every event once, whatever comes again, in whatever cut, and while files are joined."""
 
 from __future__ import annotations
 
-import base64
+import gzip
 import itertools
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 
+from consumers.archive import compactor_handler
 from consumers.archive import handler as root
 from consumers.archive.compaction import Compactor
-from consumers.archive.reader import ArchiveReader, DamagedFile, s3
-from consumers.archive.writer import HOUR_MS, Archive, file_name, partition
-from schemas.arrow import EVENTS, SCHEMAS
+from consumers.archive.layout import HOUR_MS, partition
+from consumers.archive.reader import Archive, DamagedFile
+from consumers.archive.store import BucketStore, filesystem
+from consumers.archive.verify import verify
+from consumers.insights.store import to_item
+from schemas.insights import Insight
+from tests.support.archive import FIRST, HOSTILE, START, numbers, record, records
 from tests.support.ministack import Emulator, emulator
 
 pytestmark = pytest.mark.embedded
 
-START = 1_790_000_000_000 - 1_790_000_000_000 % HOUR_MS
-SHARD = "shardId-000000000000"
+LATER = START + 10 * HOUR_MS
 NAMES = (f"archive-{n}" for n in itertools.count())
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +48,11 @@ def bucket(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.client("s3").create_bucket(Bucket=name)
     for key, value in {**server.environment(), "OPSRIVER_ARCHIVE_BUCKET": name}.items():
         monkeypatch.setenv(key, value)
-    root.archive.cache_clear()
+    for composed in (root.archive, compactor_handler.compactor):
+        composed.cache_clear()
     yield name
-    root.archive.cache_clear()
-
-
-def records(count: int = 300, hosts: int = 4) -> list[dict[str, Any]]:
-    """Metrics of some hosts over three hours, one of them with a name that looks like a path."""
-    names = [f"host-{n}" for n in range(hosts - 1)] + ["../../etc/passwd"]
-    made = []
-    for n in range(count):
-        body = {"resource": names[n % hosts], "metric": "cpu", "timestamp": START + n * 3 * HOUR_MS // count, "value": n / 7,
-                "unit": "Percent", "dimensions": {"core": str(n % 2)}}  # fmt: skip
-        made.append({
-            "eventID": f"{SHARD}:{10**20 + n}", "eventSource": "aws:kinesis",
-            "kinesis": {"partitionKey": names[n % hosts], "sequenceNumber": str(10**20 + n),
-                        "approximateArrivalTimestamp": (START + 4 * HOUR_MS) / 1000,
-                        "data": base64.b64encode(json.dumps(body).encode()).decode()},
-        })  # fmt: skip
-    return made
+    for composed in (root.archive, compactor_handler.compactor):
+        composed.cache_clear()
 
 
 def archive(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -65,118 +60,82 @@ def archive(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return answer
 
 
-def reader(server: Emulator, bucket: str, **options: Any) -> ArchiveReader:
-    return ArchiveReader(bucket, s3(server.client("s3")), **options)
+def reader(server: Emulator, bucket: str, **options: Any) -> Archive:
+    return Archive(bucket, filesystem(server.client("s3")), **options)
+
+
+def compact(server: Emulator, bucket: str, now: int = LATER) -> Any:
+    report = Compactor(BucketStore(server.client("s3"), bucket), run_rows=40).run(now)
+    assert report.problems == []
+    return report
 
 
 def everything(server: Emulator, bucket: str) -> pa.Table:
     return reader(server, bucket).events(START - HOUR_MS, START + 5 * HOUR_MS)
 
 
-def keys(table: pa.Table) -> list[str]:
-    return sorted(table["sequence"].to_pylist())
+def objects(server: Emulator, bucket: str) -> dict[str, str]:
+    listed = server.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {one["Key"]: one["ETag"] for one in listed}
 
 
-def test_what_comes_again_in_other_cuts_is_still_one_row_each(server: Emulator, bucket: str) -> None:
+def test_what_comes_again_in_other_cuts_is_one_row_each_before_and_after_compaction(server: Emulator, bucket: str) -> None:
     rows = records()
     for begin, end in ((0, 100), (0, 100), (50, 170), (100, 300), (299, 300)):
         assert archive(rows[begin:end]) == {"batchItemFailures": []}
     table = everything(server, bucket)
-    assert keys(table) == [str(10**20 + n) for n in range(300)]
-    assert table.schema.equals(EVENTS)
+    assert numbers(table) == list(range(300))
     first = table.slice(0, 1).to_pylist()[0]
     assert (first["resource"], first["value"], first["unit"]) == ("host-0", 0.0, "Percent")
     assert first["dimensions"] == [("core", "0")]
+    assert HOSTILE in table["resource"].to_pylist()
+    compact(server, bucket)
+    assert everything(server, bucket).equals(table)
+    assert compact(server, bucket, LATER + HOUR_MS).deleted > 0
+    assert everything(server, bucket).equals(table)
+    assert len([key for key in objects(server, bucket) if key.endswith(".parquet")]) == 3
+    found = verify(bucket, filesystem(server.client("s3")))
+    assert (found.rows, found.repeated, found.problems) == (300, 0, [])
 
 
 def test_a_batch_that_comes_again_writes_the_same_objects(server: Emulator, bucket: str) -> None:
-    client = server.client("s3")
     archive(records())
-    before = {o["Key"]: o["ETag"] for o in client.list_objects_v2(Bucket=bucket)["Contents"]}
+    before = objects(server, bucket)
     archive(records())
-    assert {o["Key"]: o["ETag"] for o in client.list_objects_v2(Bucket=bucket)["Contents"]} == before
+    assert objects(server, bucket) == before
     assert len(before) == 3
     assert all(key.startswith("events/dt=2026-") and ".." not in key for key in before)
 
 
-def test_compaction_joins_files_and_keeps_every_row_once(server: Emulator, bucket: str) -> None:
-    rows = records()
-    for begin in range(0, 300, 20):
-        archive(rows[max(0, begin - 7) : begin + 20])
-    before = everything(server, bucket)
-    done = Compactor(server.client("s3"), bucket, reader(server, bucket)).run(START + 10 * HOUR_MS)
-    assert sum(one.rows for one in done) == 300
-    assert sum(one.rows_before for one in done) > 300
-    after = everything(server, bucket)
-    assert keys(after) == keys(before)
-    found = reader(server, bucket)
-    assert [len(found.files("events", START // HOUR_MS + h)) for h in range(3)] == [1, 1, 1]
-    assert Compactor(server.client("s3"), bucket, found).run(START + 10 * HOUR_MS) == []
+def test_signals_are_archived_with_their_arrival_and_what_they_say(server: Emulator, bucket: str) -> None:
+    feedback = {"opsriver": "feedback", "resource": "host-1", "series": "cpu", "verdict": "missed", "timestamp": START + 5}
+    archive([record(0, {"opsriver": "tick", "timestamp": START + 1}), record(1, feedback), *records()[2:5]])
+    rows = everything(server, bucket).to_pylist()
+    assert [row["kind"] for row in rows] == ["tick", "feedback", *["metric"] * 3]
+    assert json.loads(rows[1]["detail"]) == {
+        "type": "feedback", "resource": "host-1", "series": "cpu", "verdict": "missed", "timestamp": START + 5, "insightId": ""
+    }  # fmt: skip
+    assert {row["arrival"].timestamp() * 1000 for row in rows} == {START + 4 * HOUR_MS}
 
 
-@pytest.mark.parametrize("after", range(4))
-def test_compaction_that_is_killed_leaves_every_row_once_and_the_next_run_finishes(
-    server: Emulator, bucket: str, after: int
+def test_packed_records_make_files_of_bounded_size_under_names_that_stay(
+    server: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = records()
-    for begin in range(0, 300, 50):
-        archive(rows[begin : begin + 50])
-    client = server.client("s3")
-    calls = itertools.count()
-
-    class Killed(BaseException):
-        pass
-
-    def die(**_: Any) -> None:
-        if next(calls) == after:
-            raise Killed
-
-    for operation in ("PutObject", "DeleteObjects"):
-        client.meta.events.register(f"before-call.s3.{operation}", die)
-    with pytest.raises(Killed):
-        Compactor(client, bucket, reader(server, bucket)).run(START + 10 * HOUR_MS)
-    assert keys(everything(server, bucket)) == [str(10**20 + n) for n in range(300)]
-    Compactor(server.client("s3"), bucket, reader(server, bucket)).run(START + 10 * HOUR_MS)
-    assert keys(everything(server, bucket)) == [str(10**20 + n) for n in range(300)]
-
-
-def test_late_events_of_a_joined_hour_are_joined_by_the_next_run(server: Emulator, bucket: str) -> None:
-    rows = records()
-    archive(rows[:200])
-    archive(rows[200:290])
-    Compactor(server.client("s3"), bucket, reader(server, bucket)).run(START + 10 * HOUR_MS)
-    archive(rows[290:])
-    Compactor(server.client("s3"), bucket, reader(server, bucket)).run(START + 10 * HOUR_MS)
-    assert len(keys(everything(server, bucket))) == 300
-    assert len(reader(server, bucket).files("events", START // HOUR_MS + 2)) == 1
-
-
-def test_a_query_reads_no_more_files_than_its_hours_have(server: Emulator, bucket: str) -> None:
-    archive(records())
-    found = reader(server, bucket)
-    table = found.events(START + HOUR_MS, START + 2 * HOUR_MS, resource="host-1")
-    assert set(table["resource"].to_pylist()) == {"host-1"}
-    assert len(found.read.files) == 1
-    found.events(START + HOUR_MS, START + 2 * HOUR_MS, resource="no-such-host")
-    assert found.read.row_groups == 0, "the statistics rule the file out"
-    one = found.series("host-1", "cpu{core=1}", START, START + 3 * HOUR_MS)
-    assert one["timestamp"].to_pylist() == sorted(one["timestamp"].to_pylist())
-    assert len(one) == 75
-
-
-def test_a_damaged_or_foreign_file_is_told_by_name(server: Emulator, bucket: str) -> None:
-    archive(records())
-    key = f"events/{partition(START // HOUR_MS)}/foreign.parquet"
-    server.client("s3").put_object(Bucket=bucket, Key=key, Body=b"PAR1 this is no Parquet file PAR1")
-    with pytest.raises(DamagedFile, match=r"foreign\.parquet"):
-        everything(server, bucket)
-    lenient = reader(server, bucket, skip_damaged=True)
-    assert len(lenient.events(START, START + HOUR_MS)) == 100
-    assert lenient.read.damaged == [f"{bucket}/{key}"]
+    monkeypatch.setattr(root, "FILE_ROWS", 50)
+    lines = "\n".join(
+        json.dumps({"resource": f"h{n}", "metric": "m", "timestamp": START + n, "value": n}) for n in range(40)
+    ).encode()
+    rows = [record(n, gzip.compress(lines, mtime=0)) for n in range(5)]
+    archive(rows)
+    before = objects(server, bucket)
+    assert len(before) == 3, "80, 80 and 40 rows"
+    archive(rows)
+    assert objects(server, bucket) == before
+    assert len(everything(server, bucket)) == 200
 
 
 def test_an_error_in_the_middle_brings_the_whole_batch_again(server: Emulator, bucket: str) -> None:
-    client = server.client("s3")
+    client = root.archive()._s3
     calls = itertools.count()
 
     def refuse(**_: Any) -> None:
@@ -184,50 +143,141 @@ def test_an_error_in_the_middle_brings_the_whole_batch_again(server: Emulator, b
             raise ClientError({"Error": {"Code": "SlowDown", "Message": "injected"}}, "PutObject")
 
     client.meta.events.register("before-call.s3.PutObject", refuse)
-    root.archive.cache_clear()
     rows = records()
-    original = root.clients.client
-    root.clients.client = lambda service, **_: client  # type: ignore[assignment]
-    try:
-        answer = archive(rows)
-        assert answer == {"batchItemFailures": [{"itemIdentifier": rows[0]["kinesis"]["sequenceNumber"]}]}
-        assert archive(rows) == {"batchItemFailures": []}
-    finally:
-        root.clients.client = original
-    assert len(keys(everything(server, bucket))) == 300
+    assert archive(rows) == {"batchItemFailures": [{"itemIdentifier": rows[0]["kinesis"]["sequenceNumber"]}]}
+    assert archive(rows) == {"batchItemFailures": []}
+    assert numbers(everything(server, bucket)) == list(range(300))
 
 
-def test_older_and_newer_files_are_read_with_the_schema_of_today(tmp_path: Any) -> None:
-    folder = tmp_path / "events" / partition(START // HOUR_MS)
-    folder.mkdir(parents=True)
-    rows = {
-        "shard": ["s", "s"], "sequence": ["1", "2"], "sub_sequence": [0, 0], "item": [0, 0], "kind": ["metric"] * 2,
-        "resource": ["a", "b"], "metric": ["m"] * 2, "series": ["m"] * 2, "timestamp": [START, START + 1],
-        "arrival": [START] * 2, "value": [1.0, 2.0],
+def insight(number: int, revision: int, **changed: Any) -> Insight:
+    fields: dict[str, Any] = {
+        "insight_id": f"i-{number}", "timestamp": START + number, "type": "anomaly", "kind": "point", "severity": "HIGH",
+        "confidence": 90, "message": "cpu of host-1 is high", "affected_hosts": ["host-1"], "resource": f"host-{number % 3}",
+        "metric": "cpu", "state": "open", "opened_at": START + number, "peak_at": START + number, "revision": revision,
+        "transition": "opened" if revision == 1 else "updated", "detector": "seasonal", "detector_version": 2, "ttl": 9,
+        "score": 7.5, "evidence": {"level": 1.0},
     }  # fmt: skip
-    plain = pa.table({name: pa.array(values) for name, values in rows.items()})
-    at = pa.timestamp("ms", tz="UTC")
-    for name in ("timestamp", "arrival"):
-        plain = plain.set_column(plain.schema.get_field_index(name), name, plain[name].cast(at))
-    for name in ("sub_sequence", "item"):
-        plain = plain.set_column(plain.schema.get_field_index(name), name, plain[name].cast(pa.int32()))
-    pq.write_table(plain, folder / "yesterday.parquet")
-    newer = plain.set_column(1, "sequence", pa.array(["3", "4"])).append_column("tomorrow", pa.array([1, 2]))
-    pq.write_table(newer, folder / "tomorrow.parquet")
-    table = ArchiveReader(str(tmp_path)).events(START, START + HOUR_MS)
-    assert table.schema.equals(SCHEMAS["events"])
-    assert keys(table) == ["1", "2", "3", "4"]
-    assert table["unit"].null_count == 4
+    return Insight(**{**fields, **changed})
 
 
-def test_names_from_outside_never_become_paths() -> None:
-    assert "/" not in file_name("../../x", "1", "2")
-    assert ".." not in file_name("../../x", "1", "2")
-    assert file_name("a", "1", "2") != file_name("a", "12", "")
+def images(insights: list[Insight], first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"eventName": "MODIFY", "eventSource": "aws:dynamodb",
+         "dynamodb": {"SequenceNumber": str(FIRST + first + n), "NewImage": to_item(one)}}
+        for n, one in enumerate(insights)
+    ]  # fmt: skip
+
+
+def test_every_revision_of_an_insight_is_a_row_and_what_is_none_is_told(
+    server: Emulator, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [insight(n, revision) for n in range(20) for revision in (1, 2)]
+    rows = images(made)
+    rows.insert(7, {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "1", "Keys": {}}})
+    rows.append({"eventName": "INSERT", "dynamodb": {"SequenceNumber": "2", "NewImage": {"insightId": {"S": "broken"}}}})
+    assert archive(rows) == {"batchItemFailures": []}
+    assert "broken" in capsys.readouterr().out
+    archive(images(made[10:20], 10))
+    found = reader(server, bucket)
+    table = found.insights(START, LATER)
+    assert [(row["insight_id"], row["revision"]) for row in table.to_pylist()] == [(i.insight_id, i.revision) for i in made]
+    assert [msgspec.json.decode(text, type=Insight) for text in table["insight"].to_pylist()] == made
+    assert set(found.insights(START, LATER, "host-1")["resource"].to_pylist()) == {"host-1"}
+    compact(server, bucket)
+    compact(server, bucket, LATER + HOUR_MS)
+    assert reader(server, bucket).insights(START, LATER).equals(table)
+    assert len([key for key in objects(server, bucket) if key.endswith(".parquet")]) == 1
+
+
+def test_the_scheduled_function_compacts_and_names_what_it_cannot_read(server: Emulator, bucket: str) -> None:
+    for begin in range(0, 300, 50):
+        archive(records()[begin : begin + 50])
+    key = f"events/{partition(START // HOUR_MS)}/foreign.parquet"
+    server.client("s3").put_object(Bucket=bucket, Key=key, Body=b"PAR1 this is no Parquet file PAR1")
+    compactor_handler.compactor()
+    real = compactor_handler.time.time
+    compactor_handler.time.time = lambda: LATER / 1000  # type: ignore[method-assign]
+    try:
+        assert compactor_handler.handler({}, None) == {"hours": 3, "deleted": 0}
+    finally:
+        compactor_handler.time.time = real  # type: ignore[method-assign]
+    with pytest.raises(DamagedFile, match=r"foreign\.parquet"):
+        everything(server, bucket)
+    assert key in objects(server, bucket)
+
+
+def test_s3_errors_leave_the_hour_as_it_was_and_the_others_go_on(server: Emulator, bucket: str) -> None:
+    for begin in range(0, 300, 50):
+        archive(records()[begin : begin + 50])
+    client = server.client("s3")
+    calls = itertools.count()
+
+    def refuse(**_: Any) -> None:
+        if next(calls) == 2:
+            raise ClientError({"Error": {"Code": "SlowDown", "Message": "injected"}}, "PutObject")
+
+    client.meta.events.register("before-call.s3.PutObject", refuse)
+    report = Compactor(BucketStore(client, bucket)).run(LATER)
+    assert len(report.done) == 2
+    assert len(report.problems) == 1
+    assert "hr=" in report.problems[0]
+    assert numbers(everything(server, bucket)) == list(range(300))
+    assert len(compact(server, bucket, LATER + HOUR_MS).done) == 1
+
+
+def killed(server: Emulator, bucket: str, now: int, step: int) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.killed_compaction", bucket, str(now), str(step)],
+        cwd=ROOT, env={**server.environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode == -9
+
+
+@pytest.mark.chaos
+def test_killed_at_every_step_a_reader_beside_it_sees_every_row_once_at_every_moment(server: Emulator, bucket: str) -> None:
+    rows = records(100)
+    for begin in range(0, 100, 25):
+        archive(rows[begin : begin + 25])
+    archive(rows[10:40])
+    wrong: list[Any] = []
+    reads = itertools.count()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            try:
+                seen = numbers(everything(server, bucket))
+                next(reads)
+                if seen != list(range(100)):
+                    wrong.append(seen)
+            except Exception as error:
+                wrong.append(error)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        kills = 0
+        # Each try begins an hour later, so that what the one before replaced may go.
+        for step in itertools.count():
+            if not killed(server, bucket, LATER + step * HOUR_MS, step):
+                break
+            kills += 1
+    finally:
+        over.set()
+        watcher.join()
+    assert not wrong, wrong[:1]
+    assert kills >= 8
+    assert next(reads) > 3
+    compact(server, bucket, LATER + 300 * HOUR_MS)
+    compact(server, bucket, LATER + 400 * HOUR_MS)
+    assert numbers(everything(server, bucket)) == list(range(100))
+    found = verify(bucket, filesystem(server.client("s3")))
+    assert (found.rows, found.repeated, found.files, found.problems) == (100, 0, 3, [])
 
 
 def test_an_archive_of_nothing_is_nothing(server: Emulator, bucket: str) -> None:
-    from stream_processors.records.batch import EventBatch
-
-    assert Archive(server.client("s3"), bucket).events(EventBatch(), SHARD) == 0
+    assert archive([]) == {"batchItemFailures": []}
+    assert archive([record(0, b"not json")]) == {"batchItemFailures": []}
     assert len(everything(server, bucket)) == 0
+    assert objects(server, bucket) == {}
