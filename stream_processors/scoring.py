@@ -27,7 +27,7 @@ from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts
-from stream_processors.detectors.config import DetectorConfig, Rule
+from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
     LONGEST_MS,
     QUIET_INTERVALS,
@@ -123,11 +123,20 @@ class Outcome:
     verdicts: EventVerdicts | None = None
 
 
-def default_banks() -> dict[str, Bank]:
-    """The banks that configuration can choose, by name."""
+def default_banks(config: DetectorConfig | None = None) -> dict[str, Bank]:
+    """The default detector's bank and those of the river models that a configuration names, by name.
+
+    river is imported only where a rule names one of its models.
+    """
     from stream_processors.detectors.seasonal.bank import SeasonalBank
 
-    return {SeasonalBank.name: SeasonalBank()}
+    banks: dict[str, Bank] = {SeasonalBank.name: SeasonalBank()}
+    for rule in config.rules if config else ():
+        if rule.detector not in OWN and rule.bank not in banks:
+            from stream_processors.detectors.river_adapter import river_bank
+
+            banks[rule.bank] = river_bank(rule.detector, rule.parameters)
+    return banks
 
 
 class Scorer:
@@ -136,12 +145,12 @@ class Scorer:
     def __init__(
         self,
         config: DetectorConfig | None = None,
-        banks: Callable[[], dict[str, Bank]] = default_banks,
+        banks: Callable[[], dict[str, Bank]] | None = None,
         *,
         watch_silence: bool = True,
     ) -> None:
         self.config = config or DetectorConfig()
-        self.banks = banks()
+        self.banks = banks() if banks else default_banks(self.config)
         self.bank_names = sorted(self.banks)
         self._blank = {}
         for name, bank in self.banks.items():
@@ -166,6 +175,9 @@ class Scorer:
         self.bank = np.full(size, -1, np.int64)
         self.core = {name: np.zeros(size, SERIES_FIELDS[name].newbyteorder("=")) for name in SERIES_FIELDS.names or ()}
         self.special = np.zeros(size, np.bool_)
+        self.floor = np.full(size, -np.inf)
+        self.ceiling = np.full(size, np.inf)
+        self.allowance = np.zeros(size)
         self.open = np.zeros(size, np.bool_)
         self.dirty = np.zeros(size, np.bool_)
 
@@ -198,12 +210,16 @@ class Scorer:
         known[series] = slot
         for name, column in self.core.items():
             column[slot] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
-        if rule.detector in self.banks:
-            self.bank[slot] = self.bank_names.index(rule.detector)
-            self.row[slot] = self._take_row(rule.detector)
+        if rule.bank in self.banks:
+            self.bank[slot] = self.bank_names.index(rule.bank)
+            self.row[slot] = self._take_row(rule.bank)
         else:
             self.bank[slot] = -1
-        self.special[slot] = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance)
+        self.special[slot] = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
+        low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
+        self.floor[slot] = -np.inf if low is None else low
+        self.ceiling[slot] = np.inf if high is None else high
+        self.allowance[slot] = rule.false_alarm_rate
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))
@@ -227,6 +243,9 @@ class Scorer:
         self.bank = np.concatenate([self.bank, np.full(extra, -1, np.int64)])
         self.core = {k: np.concatenate([c, np.zeros(extra, c.dtype)]) for k, c in self.core.items()}
         self.special = np.concatenate([self.special, np.zeros(extra, np.bool_)])
+        self.floor = np.concatenate([self.floor, np.full(extra, -np.inf)])
+        self.ceiling = np.concatenate([self.ceiling, np.full(extra, np.inf)])
+        self.allowance = np.concatenate([self.allowance, np.zeros(extra)])
         self.open = np.concatenate([self.open, np.zeros(extra, np.bool_)])
         self.dirty = np.concatenate([self.dirty, np.zeros(extra, np.bool_)])
 
@@ -416,20 +435,53 @@ class Scorer:
         place: IntArray,
         verdicts: list[Verdicts],
     ) -> None:
-        """Direction, maintenance windows and the bound on severity, for the series that have any."""
+        """Sensitivity, direction, bounds, maintenance windows and the cap on severity, for the series that have any."""
         if not self.config.rules:
             return
-        for index in np.flatnonzero((part >= 0) & self.special[slots] & (level > 0)):
+        self._allow(slots, score, level, part, place, verdicts)
+        outside = (v < self.floor[slots]) | (v > self.ceiling[slots])
+        for index in np.flatnonzero((part >= 0) & self.special[slots] & ((level > 0) | outside)):
             rule = self.rules[int(slots[index])]
-            expected = verdicts[int(part[index])].expected[place[index]]
-            wrong_way = (rule.direction == "up" and v[index] < expected) or (
-                rule.direction == "down" and v[index] > expected
+            found, at = verdicts[int(part[index])], place[index]
+            wrong_way = (rule.direction == "up" and v[index] < found.expected[at]) or (
+                rule.direction == "down" and v[index] > found.expected[at]
             )
             if wrong_way or rule.muted(int(t[index])):
                 score[index] = level[index] = 0.0
+            if outside[index] and not rule.muted(int(t[index])):
+                score[index] = max(score[index], SEVERITY_SCORES[2])
+                level[index] = max(level[index], SEVERITY_SCORES[2])
+                # What is expected lies within the bounds: the message tells the bound that was passed.
+                low, high = self.floor[slots[index]], self.ceiling[slots[index]]
+                for band in (found.expected_low, found.expected, found.expected_high):
+                    band[at] = min(max(band[at], low), high) if np.isfinite(band[at]) else min(max(v[index], low), high)
             bound = SEVERITY_ORDER[rule.at_most]
             if bound < len(SEVERITY_SCORES):
                 score[index] = min(score[index], np.nextafter(SEVERITY_SCORES[bound], 0))
+
+    def _allow(
+        self,
+        slots: IntArray,
+        score: FloatArray,
+        level: FloatArray,
+        part: IntArray,
+        place: IntArray,
+        verdicts: list[Verdicts],
+    ) -> None:
+        """Scores anew, by the calibrated tail, of the series whose rule sets a rate of false alarms.
+
+        HIGH begins where ordinary events show so much evidence as often as the rule allows.
+        """
+        for number, found in enumerate(verdicts):
+            here = np.flatnonzero((part == number) & (self.allowance[slots] > 0))
+            if not len(here):
+                continue
+            at = place[here]
+            wanted = np.log(np.clip(self.allowance[slots[here]] * np.nan_to_num(found.interval[at]), 1e-12, 0.5))
+            judged = np.clip(SEVERITY_SCORES[2] * np.log(found.tail[at]) / wanted, 0.0, 1.0)
+            judged[found.warming[at]] = 0.0
+            score[here] = np.where(score[here] > 0, judged, 0.0)
+            level[here] = judged
 
     # ------------------------------------------------------------------ episodes
 

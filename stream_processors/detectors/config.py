@@ -7,10 +7,19 @@ everything else is implied. Pure: the file's text comes from outside.
 from __future__ import annotations
 
 import fnmatch
+import math
+import re
 import tomllib
 from typing import Annotated, Literal
 
 import msgspec
+
+from stream_processors.detectors import allowed
+
+OWN = ("seasonal", "off")
+"""Detectors other than river's: the default one, and none."""
+_RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) per (?:(\d{1,6}(?:\.\d{1,6})?) )?(hour|day|week|month|year)s?")
+_MILLISECONDS = {"hour": 3.6e6, "day": 8.64e7, "week": 6.048e8, "month": 30 * 8.64e7, "year": 365 * 8.64e7}
 
 
 class ConfigurationError(ValueError):
@@ -42,21 +51,72 @@ def _minute(text: str) -> int:
     return int(text[:2]) * 60 + int(text[3:])
 
 
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Values that are fine by themselves; one outside is HIGH, whatever the detector says."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.low is None and self.high is None:
+            raise ValueError("bounds need low, high or both")
+        for name, value in (("low", self.low), ("high", self.high)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} = {value} is not a finite number; leave it out where there is no bound")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}")
+
+
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How series are watched whose resource and metric match the patterns (``*``, ``?``, ``[…]``).
 
-    ``detector`` is ``seasonal`` or ``off``. With ``direction`` ``up`` or ``down`` only values
-    above or below the expected one are reported. ``at_most`` bounds the severity. ``silence``
-    tells whether the series' falling silent is reported.
+    ``detector`` is ``seasonal``, ``off`` or the import path of a river model that
+    ``allowed.MODELS`` names, to which ``parameters`` go. With ``direction`` ``up`` or ``down`` only
+    values above or below the expected one are reported. ``at_most`` bounds the severity. ``bounds``
+    make values outside HIGH. ``false_alarms``, such as ``1 per 30 days``, sets how often ordinary
+    values of one series may page, instead of the detector's own scale. ``silence`` tells whether the
+    series' falling silent is reported.
     """
 
     resource: str = "*"
     metric: str = "*"
-    detector: Literal["seasonal", "off"] = "seasonal"
+    detector: str = "seasonal"
+    parameters: dict[str, int | float] = {}
     direction: Literal["both", "up", "down"] = "both"
     at_most: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"] = "CRITICAL"
     silence: bool = True
     maintenance: tuple[Window, ...] = ()
+    bounds: Bounds | None = None
+    false_alarms: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.detector in OWN:
+            if self.parameters:
+                raise ValueError(f"detector {self.detector!r} takes no parameters; remove {', '.join(self.parameters)}")
+        elif self.detector.startswith("river."):
+            allowed.check(self.detector, self.parameters)
+        else:
+            names = ", ".join((*OWN, *sorted(allowed.MODELS)))
+            raise ValueError(f"detector {self.detector!r} is not known; allowed are {names}")
+        if self.detector == "off" and (self.bounds or self.false_alarms):
+            raise ValueError('bounds and false_alarms need a detector; with "off" nothing judges the series')
+        if self.false_alarms is not None and not self.false_alarm_rate > 0:
+            raise ValueError(f'false_alarms {self.false_alarms!r} is not a rate; write it as "1 per 30 days"')
+
+    @property
+    def bank(self) -> str:
+        """Name of the bank that holds the series of this rule."""
+        return allowed.bank_name(self.detector, self.parameters)
+
+    @property
+    def false_alarm_rate(self) -> float:
+        """False alarms a millisecond that the rule allows; 0 where it leaves the detector's own scale."""
+        found = _RATE.fullmatch(self.false_alarms or "")
+        if not found:
+            return 0.0
+        count, length, unit = found.groups()
+        span = float(length or 1) * _MILLISECONDS[unit]
+        return float(count) / span if span > 0 else 0.0
 
     def matches(self, resource: str, metric: str) -> bool:
         """Whether the rule speaks of this series (case matters)."""
