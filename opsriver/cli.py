@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "agent": "opsriver.commands.agent:agent",
     "simulate": "opsriver.commands.simulate:simulate",
     "score": "opsriver.commands.score:score",
+    "evaluate": "opsriver.commands.evaluate:evaluate",
     "insights": "opsriver.commands.insights:insights",
     "alerts": "opsriver.commands.alerts:alerts",
     "version": "opsriver.commands.version:version",

@@ -132,13 +132,19 @@ def _value(text: str) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def score(series: Sequence[Series], config: DetectorConfig, progress: Callable[[int], object] = abs) -> list[Scored]:
+def score(
+    series: Sequence[Series],
+    config: DetectorConfig,
+    progress: Callable[[int], object] = abs,
+    scorer: Scorer | None = None,
+) -> list[Scored]:
     """Score series strictly online, each row from itself and the rows before it.
 
     Rows without a finite value, and rows that are not later than the one before, are not scored:
-    their score is 0.
+    their score is 0. ``scorer`` is a fresh one of this configuration, for callers that look at its
+    banks afterwards.
     """
-    scorer = Scorer(config, watch_silence=False)
+    scorer = scorer or Scorer(config, watch_silence=False)
     results = [Scored.blank(s) for s in series]
     by_name = {str(s.name): result for s, result in zip(series, results, strict=True)}
     longest = max((len(s.times) for s in series), default=0)

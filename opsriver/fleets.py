@@ -1,0 +1,280 @@
+"""How good detectors are on a simulated fleet whose faults are known: recall, delay, false pages.
+
+A fleet is a folder of ``<host>/<metric>.csv`` with ``truth.json``, as ``opsriver simulate --out`` writes
+it. All series go through one core in the order of time, silence included, as on a shard.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsriver import labelled
+from opsriver.errors import Problem
+from opsriver.evaluation import bytes_a_series, moment, read_json
+from schemas.insights import SEVERITY_ORDER, Insight
+from stream_processors.detectors.config import DetectorConfig
+from stream_processors.episodes import TTL_MS
+from stream_processors.records.batch import EventBatch
+from stream_processors.scoring import Scorer
+
+TRUTH = "truth.json"
+DAY = 86_400_000
+MONTH = 30 * DAY
+SLACK = 10
+"""A page counts for a fault until this many samples after its end."""
+AFTERMATH = 60
+"""A page within so many samples after a fault, or within its own length, is its echo: neither a hit nor false."""
+YOUNG = 3 * DAY
+"""Days in which a series' rhythm is not known yet, counted apart."""
+_EVENTS_A_BATCH = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault of the ground truth; ``metric`` is ``*`` where it is the whole host's. Epoch milliseconds."""
+
+    host: str
+    metric: str
+    kind: str
+    start: int
+    end: int
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless:
+    """Something that happens to a host and should wake nobody."""
+
+    host: str
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Series of a fleet: (host, metric), times in epoch milliseconds and values, and what is true of them."""
+
+    names: list[tuple[str, str]]
+    times: list[NDArray[np.int64]]
+    values: list[NDArray[np.float64]]
+    faults: list[Fault]
+    harmless: list[Harmless]
+    cadence: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        gaps = [float(np.median(np.diff(t))) for t in self.times if len(t) > 1]
+        self.cadence = median(gaps) if gaps else 60_000.0
+
+    @property
+    def hosts(self) -> list[str]:
+        """Names of the hosts."""
+        return sorted({host for host, _ in self.names})
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last time of a sample."""
+        full = [t for t in self.times if len(t)]
+        return (min(int(t[0]) for t in full), max(int(t[-1]) for t in full)) if full else (0, 0)
+
+
+def load(folder: Path, progress: Callable[[int], object] = abs) -> Fleet:
+    """Read a fleet; Problem where it is not laid out as one."""
+    place = folder / TRUTH
+    truth = read_json(place)
+    if not isinstance(truth, dict) or not isinstance(truth.get("faults"), list):
+        raise Problem(f'{place} has no list "faults"; write it as `opsriver simulate --out` does')
+    files = sorted(path for path in folder.rglob("*.csv") if path.is_file())
+    if not files:
+        raise Problem(f"{folder} holds no .csv file; simulate it with --format csv")
+    fleet: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    for path in files:
+        inside = path.relative_to(folder)
+        if len(inside.parts) != 2:
+            raise Problem(f"{path} is not <host>/<metric>.csv below {folder}; move it there")
+        times, values = _read(path, inside)
+        fresh = np.concatenate([[True], times[1:] > np.maximum.accumulate(times)[:-1]]) if len(times) else times > 0
+        usable = fresh & np.isfinite(values)
+        for column, part in zip(
+            fleet, ((unquote(inside.parts[0]), unquote(inside.stem)), times[usable], values[usable]), strict=True
+        ):
+            column.append(part)
+        progress(1)
+    faults = [_fault(one, f"{place}: fault {n + 1}") for n, one in enumerate(truth["faults"])]
+    harmless = [_harmless(one, f"{place}: harmless {n + 1}") for n, one in enumerate(truth.get("harmless") or [])]
+    made = Fleet(*fleet, faults, harmless)
+    for fault in faults:
+        if fault.host not in made.hosts or (fault.metric != "*" and (fault.host, fault.metric) not in made.names):
+            raise Problem(
+                f"{place} has a fault of {fault.metric} of {fault.host}, which has no file; add it or the fault goes"
+            )
+    return made
+
+
+def _read(path: Path, name: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Times and values of a file; plain numbers of milliseconds, as simulated, by Arrow, anything else by rows."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        kinds = csv.ConvertOptions(
+            column_types={"timestamp": pa.int64(), "value": pa.float64()}, include_columns=["timestamp", "value"]
+        )
+        table = csv.read_csv(path, convert_options=kinds)
+        times = table["timestamp"].to_numpy().astype(np.int64)
+        if not len(times) or np.abs(times).min() >= 1e11:
+            return times, table["value"].to_numpy().astype(np.float64)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError):
+        pass
+    series = labelled.read(path, name)
+    return np.array(series.times, np.int64), np.array(series.values)
+
+
+def _text(one: Any, name: str, where: str) -> str:
+    if not isinstance(one, dict) or not isinstance(one.get(name), str):
+        raise Problem(f"{where} has no text {name!r}; add it")
+    return str(one[name])
+
+
+def _fault(one: Any, where: str) -> Fault:
+    host, metric, kind = (_text(one, name, where) for name in ("host", "metric", "kind"))
+    size = one.get("size", math.nan)
+    if not isinstance(size, int | float):
+        raise Problem(f"{where}: size {size!r} is not a number; give it in standard deviations")
+    return Fault(host, metric, kind, moment(one.get("start"), where), moment(one.get("end"), where), float(size))
+
+
+def _harmless(one: Any, where: str) -> Harmless:
+    host, kind = (_text(one, name, where) for name in ("host", "kind"))
+    return Harmless(host, kind, moment(one.get("start"), where), moment(one.get("end"), where))
+
+
+# ---------------------------------------------------------------------- insights
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The first time that an insight reached a severity. ``metric`` is ``*`` for a whole host."""
+
+    host: str
+    metric: str
+    kind: str
+    at: int
+    severity: str
+
+
+def insights_of(
+    fleet: Fleet, config: DetectorConfig, progress: Callable[[int], object] = abs
+) -> tuple[list[Insight], float, float]:
+    """All revisions of insights about a fleet, events a second of the core, and bytes a series."""
+    scorer = Scorer(config)
+    insights: list[Insight] = []
+    begin, end = fleet.span
+    length = max(int(_EVENTS_A_BATCH / max(len(fleet.names), 1) * fleet.cadence), int(fleet.cadence), 1)
+    host_of = np.array([host for host, _ in fleet.names], object)
+    metric_of = np.array([metric for _, metric in fleet.names], object)
+    seconds, events = 0.0, 0
+    for start in range(begin, end + 1, length):
+        times, values, owners = [], [], []
+        for number, (t, v) in enumerate(zip(fleet.times, fleet.values, strict=True)):
+            low, high = np.searchsorted(t, (start, start + length))
+            times.append(t[low:high])
+            values.append(v[low:high])
+            owners.append(np.full(high - low, number))
+        time_column, owner = np.concatenate(times), np.concatenate(owners)
+        order = np.lexsort((owner, time_column))
+        owner = owner[order]
+        batch = EventBatch()
+        batch.timestamp = batch.arrival = time_column[order].tolist()
+        batch.value = np.concatenate(values)[order].tolist()
+        batch.resource, batch.metric = host_of[owner].tolist(), metric_of[owner].tolist()
+        batch.series = batch.metric
+        count = len(order)
+        batch.unit, batch.dimensions = [None] * count, [None] * count
+        began = time.perf_counter()
+        insights += scorer.process(batch).insights
+        seconds, events = seconds + time.perf_counter() - began, events + count
+        progress(count)
+    return insights, events / seconds if seconds else 0.0, bytes_a_series(scorer)
+
+
+def told(insights: Sequence[Insight], least: str) -> list[Told]:
+    """When each anomaly first reached a severity, in order. The time of a revision is the event's that caused it."""
+    first: dict[str, Told] = {}
+    for insight in insights:
+        if insight.kind not in ("anomaly", "silence") or SEVERITY_ORDER[insight.severity] < SEVERITY_ORDER[least]:
+            continue
+        if insight.insight_id not in first:
+            at = insight.ttl * 1000 - TTL_MS  # a revision is kept for a fixed time after its event
+            first[insight.insight_id] = Told(insight.resource, insight.metric, insight.kind, at, insight.severity)
+    return sorted(first.values(), key=lambda one: (one.at, one.host, one.metric))
+
+
+def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
+    """Recall by kind of fault, delay, and false pages a host-month."""
+    pages, notes = told(insights, "HIGH"), told(insights, "LOW")
+    kinds: dict[str, Any] = {}
+    for kind in sorted({fault.kind for fault in fleet.faults}):
+        mine = [fault for fault in fleet.faults if fault.kind == kind]
+        delays = [delay for fault in mine if (delay := _delay(fleet, fault, pages)) is not None]
+        seen = sum(_delay(fleet, fault, notes) is not None for fault in mine)
+        kinds[kind] = {
+            "faults": len(mine),
+            "paged": len(delays),
+            "recall": len(delays) / len(mine),
+            "reportedAtAll": seen,
+            "medianDelaySamples": median(delays) if delays else None,
+        }
+    false = [page for page in pages if not any(_echo(fleet, fault, page) for fault in fleet.faults)]
+    begin, end = fleet.span
+    months = len(fleet.hosts) * max(end - begin, 1) / MONTH
+    at_harmless = sum(any(_near(fleet, one, page) for one in fleet.harmless if one.host == page.host) for page in false)
+    young = sum(page.at < begin + YOUNG for page in false)
+    by_kind = {kind: sum(page.kind == kind for page in false) for kind in ("anomaly", "silence")}
+    return {
+        "faults": kinds,
+        "pages": len(pages),
+        "falsePages": len(false),
+        "falsePagesAHostMonth": len(false) / months,
+        "falsePagesInTheFirstThreeDays": young,
+        "falsePagesAtHarmless": at_harmless,
+        "falsePagesByKind": by_kind,
+        "hostMonths": months,
+    }
+
+
+def _delay(fleet: Fleet, fault: Fault, ones: Sequence[Told]) -> float | None:
+    """Samples from a fault's start to the first word about it."""
+    for one in ones:
+        if _same(fault, one) and fault.start <= one.at <= fault.end + SLACK * fleet.cadence:
+            return (one.at - fault.start) / fleet.cadence
+    return None
+
+
+def _same(fault: Fault, one: Told) -> bool:
+    return fault.host == one.host and (fault.metric == one.metric or "*" in (fault.metric, one.metric))
+
+
+def _echo(fleet: Fleet, fault: Fault, page: Told) -> bool:
+    after = max(AFTERMATH * fleet.cadence, fault.end - fault.start)
+    return _same(fault, page) and fault.start <= page.at <= fault.end + after
+
+
+def _near(fleet: Fleet, one: Harmless, page: Told) -> bool:
+    return one.start <= page.at <= one.end + AFTERMATH * fleet.cadence
+
+
+def evaluate(fleet: Fleet, config: DetectorConfig, progress: Callable[[int], object] = abs) -> dict[str, Any]:
+    """Judge a configuration on a fleet."""
+    insights, speed, size = insights_of(fleet, config, progress)
+    return {**judge(fleet, insights), "eventsASecond": speed, "bytesASeries": size}
