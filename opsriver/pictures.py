@@ -89,9 +89,9 @@ def draw(
                     times[0], times[judged_from], facecolor="none", edgecolor="#d5dbe1", hatch="///", lw=0, zorder=0
                 )
         value.set_xlim(times[0], times[-1])
-    locator = AutoDateLocator(minticks=6, maxticks=14)
+    locator = AutoDateLocator(minticks=6, maxticks=14)  # type: ignore[no-untyped-call]
     score.xaxis.set_major_locator(locator)
-    score.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    score.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     for axes in (value, episodes, score):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_GREY, labelsize=8.5)

@@ -187,9 +187,7 @@ class Compactor:
             sum(entry.bytes for entry in sources), sum(one.bytes for one in files),
         )  # fmt: skip
 
-    def _write(
-        self, data_set: str, prefix: str, sources: list[Entry], scratch: Path
-    ) -> tuple[list[tuple[Path, int]], int]:
+    def _write(self, data_set: str, prefix: str, sources: list[Entry], scratch: Path) -> tuple[list[tuple[Path, int]], int]:
         """Joined files in ``scratch`` with their rows, and the number of rows read. Raises DamagedFile."""
         paths = [f"{self._store.root}/{prefix}/{entry.name}" for entry in sources]
         # A column that a later version added must outlive a run of this one.

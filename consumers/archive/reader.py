@@ -95,7 +95,7 @@ class Archive:
 
         ``metric`` is the series' name: the metric, with its dimensions in braces where it has some.
         """
-        wanted = {"resource": resource, "series": metric, "kind": "metric"}
+        wanted: dict[str, str | None] = {"resource": resource, "series": metric, "kind": "metric"}
         return self._table("events", start, end, wanted, ["timestamp", "value"])
 
     def batches(

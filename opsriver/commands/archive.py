@@ -145,7 +145,8 @@ def events(
 
     begin, stop = _range(start, end)
     store = _store(folder, state, stack, region)
-    count, rows = 0, []
+    count = 0
+    rows: list[dict[str, Any]] = []
     with _told(), err.status("reading"):
         archive = Archive(store.root, store.filesystem, damaged="skip" if skip_damaged else "raise")
         for part in archive.tables("events", begin, stop, resource=resource, metric=metric):
@@ -234,36 +235,3 @@ def verify(
             out.print(problem, style="red", markup=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)
-
-
-@app.command("training-set")
-def training_set(
-    start: StartOption = "",
-    end: EndOption = "",
-    validation: Annotated[float, typer.Option(help="Share of the range that is held back for validation.")] = 0.2,
-    gap: Annotated[float, typer.Option(help="Hours left out between training and validation.")] = 2.0,
-    name: Annotated[str, typer.Option(help="Name of the set; the day it ends without it.")] = "",
-    as_json: JsonOption = False,
-    folder: FolderOption = None,
-    state: StateOption = target.DEFAULT_STATE,
-    stack: StackOption = "",
-    region: RegionOption = "",
-) -> None:
-    """Make a labelled training set of a range and store it below training/."""
-    from consumers.archive.training import TrainingSetError, build
-
-    begin, stop = _range(start, end)
-    store = _store(folder, state, stack, region)
-    with _told(), err.status("reading") as status:
-        try:
-            made = build(store, begin, stop, validation=validation, gap_hours=gap, name=name, progress=status.update)
-        except TrainingSetError as error:
-            raise Problem(str(error)) from None
-    if as_json:
-        print_json(made)
-        return
-    out.print(f"stored below {made['location']}", highlight=False, soft_wrap=True)
-    for part in ("train", "validation"):
-        one = made[part]
-        counts = f"{one['rows']:>10,} rows, {one['positive']:,} labelled anomalous"
-        out.print(f"  {part:<10} {counts}, {one['from']} to {one['to']}", highlight=False)

@@ -38,8 +38,8 @@ def records(count: int = 300, hosts: int = 4) -> list[dict[str, Any]]:
     """Metrics of some hosts over three hours, one of them with a name that looks like a path."""
     names = [f"host-{n}" for n in range(hosts - 1)] + [HOSTILE]
     return [
-        record(n, {"resource": names[n % hosts], "metric": "cpu", "timestamp": START + n * 3 * HOUR_MS // count, "value": n / 7,
-                   "unit": "Percent", "dimensions": {"core": str(n % 2)}})
+        record(n, {"resource": names[n % hosts], "metric": "cpu", "timestamp": START + n * 3 * HOUR_MS // count,
+                   "value": n / 7, "unit": "Percent", "dimensions": {"core": str(n % 2)}})
         for n in range(count)
     ]  # fmt: skip
 

@@ -62,7 +62,13 @@ CUTS = [(0, 100), (90, 170), (150, 151), (170, 220), (215, 300)]
 
 
 def test_names_from_outside_never_become_paths() -> None:
-    for place in (("../../x", "1", "2"), ("a/b", ".", ".."), ("compacted-x", "1", "2"), ("_manifest-1", "", ""), ("ä\n", "1", "1")):
+    for place in (
+        ("../../x", "1", "2"),
+        ("a/b", ".", ".."),
+        ("compacted-x", "1", "2"),
+        ("_manifest-1", "", ""),
+        ("ä\n", "1", "1"),
+    ):
         name = file_name(*place)
         assert "/" not in name
         assert not name.startswith((".", "_", "-", "compacted-"))
@@ -78,7 +84,9 @@ def test_an_hour_and_its_folder_name_each_other() -> None:
 
 
 def test_what_counts_in_an_hour_is_what_the_newest_manifest_and_later_files_hold() -> None:
-    manifest = Manifest(2, [Kept("compacted-b-000.parquet", 9, 1)], [Replaced("s-1.parquet", 5, 0), Replaced("s-2.parquet", 5, 0)])
+    manifest = Manifest(
+        2, [Kept("compacted-b-000.parquet", 9, 1)], [Replaced("s-1.parquet", 5, 0), Replaced("s-2.parquet", 5, 0)]
+    )
     listing = [
         Entry("compacted-b-000.parquet", 9), Entry("compacted-a-000.parquet", 9), Entry("s-1.parquet", 5),
         Entry("s-2.parquet", 6), Entry("s-3.parquet", 5), Entry(manifest_name(2), 1), Entry(manifest_name(1), 1),
@@ -132,7 +140,10 @@ def test_long_output_is_cut_into_files_of_full_row_groups(tmp_path: Path) -> Non
         rolling.add(part.slice(begin, 7_001))
     rolling.close()
     assert [rows for _, rows in rolling.files] == [65_536, 14_464]
-    assert pa.concat_tables([ds.dataset(path).to_table() for path, _ in rolling.files])["value"].to_pylist() == part["value"].to_pylist()
+    assert (
+        pa.concat_tables([ds.dataset(path).to_table() for path, _ in rolling.files])["value"].to_pylist()
+        == part["value"].to_pylist()
+    )
 
 
 def test_overlapping_files_give_each_row_once_in_the_order_of_time(tmp_path: Path) -> None:
