@@ -39,9 +39,7 @@ def archive() -> ArchiveWriter:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Archive one batch; a failure brings all of it again, which writes the same files."""
     records = event.get("Records") or []
-    if not records:
-        return {"batchItemFailures": []}
-    of_table = "dynamodb" in records[0]
+    of_table = bool(records) and "dynamodb" in records[0]
     try:
         rows = _insights(records) if of_table else _events(event)
     except (ClientError, BotoCoreError) as error:
