@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "opsriver.commands.simulate:simulate",
     "score": "opsriver.commands.score:score",
     "evaluate": "opsriver.commands.evaluate:evaluate",
+    "replay": "opsriver.commands.replay:replay",
     "insights": "opsriver.commands.insights:insights",
     "alerts": "opsriver.commands.alerts:alerts",
     "version": "opsriver.commands.version:version",

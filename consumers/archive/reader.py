@@ -115,16 +115,27 @@ class Archive:
         self, data_set: str, start: Moment, end: Moment, columns: Sequence[str] | None = None, **equal: str | None
     ) -> Iterator[pa.Table]:
         """As ``events`` or ``insights``, one table an hour that has rows."""
-        begin, stop = _milliseconds(start), _milliseconds(end)
         schema = _chosen(data_set, columns)
         needed = list(dict.fromkeys([*schema.names, *TIME[data_set]]))
+        for _, table in self.hourly(data_set, start, end, needed, **equal):
+            order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in TIME[data_set]])
+            yield table.select(schema.names).take(order).cast(schema)
+
+    def hourly(
+        self, data_set: str, start: Moment, end: Moment, columns: Sequence[str] | None = None, **equal: str | None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Hours since the epoch that have rows, with their rows, each once, in no order; names are plain text.
+
+        ``columns`` must hold the key, by which rows are told apart.
+        """
+        begin, stop = _milliseconds(start), _milliseconds(end)
+        needed = _chosen(data_set, columns).names
         self.read = Read()
         for hour, entries in self._hours(data_set, begin // HOUR_MS, (stop - 1) // HOUR_MS):
             whole = begin <= hour * HOUR_MS and (hour + 1) * HOUR_MS <= stop and not any(equal.values())
             table = self._hour(data_set, hour, entries, None if whole else _wanted(begin, stop, equal), needed)
             if len(table):
-                order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in TIME[data_set]])
-                yield table.select(schema.names).take(order).cast(schema)
+                yield hour, table
 
     def _table(
         self, data_set: str, start: Moment, end: Moment, equal: dict[str, str | None], columns: Sequence[str] | None

@@ -27,7 +27,8 @@ EndOption = Annotated[str, typer.Option("--to", help="End, RFC 3339; now without
 SkipOption = Annotated[bool, typer.Option("--skip-damaged", help="Name files that cannot be read, and go on without them.")]
 
 
-def _store(folder: Path | None, state: Path, stack: str, region: str) -> Any:
+def open_store(folder: Path | None, state: Path, stack: str, region: str) -> Any:
+    """The archive that the options name. Raises Problem."""
     from consumers.archive.store import BucketStore, FolderStore
 
     if folder is not None:
@@ -39,7 +40,7 @@ def _store(folder: Path | None, state: Path, stack: str, region: str) -> Any:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """What goes wrong with files, as one sentence."""
     import warnings
 
@@ -58,25 +59,27 @@ def _told() -> Iterator[None]:
             raise Problem(f"the archive cannot be reached or read: {error}") from None
 
 
-def _moment(text: str, default: int) -> int:
+def moment(text: str, default: int) -> int:
+    """Epoch milliseconds of RFC 3339 text. Raises Problem."""
     if not text:
         return default
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise Problem(f"{text!r} is not a time; write it as 2026-11-26T15:04:05Z") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _range(start: str, end: str) -> tuple[int, int]:
     now = int(time.time() * 1000)
-    begin, stop = _moment(start, now - DAY_MS), _moment(end, now + 3_600_000)
+    begin, stop = moment(start, now - DAY_MS), moment(end, now + 3_600_000)
     if begin >= stop:
         raise Problem(f"--from {start or 'a day ago'} is not before --to {end or 'now'}; exchange them")
     return begin, stop
 
 
-def _name_damaged(names: list[str]) -> None:
+def name_damaged(names: list[str]) -> None:
+    """Tell which files were left out."""
     for name in names:
         err.print(f"{name} is damaged or no archive file; it was left out", style="yellow", markup=False, soft_wrap=True)
 
@@ -97,10 +100,10 @@ def ls(
     from consumers.archive.layout import COMPACTED, DATA_SETS, HOUR_MS, partition
     from consumers.archive.reader import Archive
 
-    store = _store(folder, state, stack, region)
+    store = open_store(folder, state, stack, region)
     begin, stop = _range(start, end)
     rows: list[dict[str, Any]] = []
-    with _told():
+    with told():
         archive = Archive(store.root, store.filesystem, damaged="skip")
         for data_set in DATA_SETS:
             for hour in archive.hours(data_set):
@@ -121,7 +124,7 @@ def ls(
         numbers = (f"{row[name]:,}" for name in ("files", "compacted", "bytes", "waiting"))
         table.add_row(row["dataSet"], row["hour"], *numbers)
     out.print(table)
-    _name_damaged([f"{row['dataSet']}/{row['hour']}/{name}" for row in rows for name in row["foreign"]])
+    name_damaged([f"{row['dataSet']}/{row['hour']}/{name}" for row in rows for name in row["foreign"]])
 
 
 @app.command("events")
@@ -144,15 +147,15 @@ def events(
     from consumers.archive.reader import Archive
 
     begin, stop = _range(start, end)
-    store = _store(folder, state, stack, region)
+    store = open_store(folder, state, stack, region)
     count = 0
     rows: list[dict[str, Any]] = []
-    with _told(), err.status("reading"):
+    with told(), err.status("reading"):
         archive = Archive(store.root, store.filesystem, damaged="skip" if skip_damaged else "raise")
         for part in archive.tables("events", begin, stop, resource=resource, metric=metric):
             rows += part.slice(0, max(0, limit - len(rows))).to_pylist()
             count += len(part)
-    _name_damaged(archive.read.damaged)
+    name_damaged(archive.read.damaged)
     if as_json:
         for row in rows:
             row["timestamp"], row["arrival"] = row["timestamp"].isoformat(), row["arrival"].isoformat()
@@ -183,10 +186,10 @@ def compact(
     from consumers.archive.compaction import Compactor
     from consumers.archive.layout import partition
 
-    store = _store(folder, state, stack, region)
-    with _told(), err.status("joining files") as status:
+    store = open_store(folder, state, stack, region)
+    with told(), err.status("joining files") as status:
         report = Compactor(store).run(
-            _moment(now, int(time.time() * 1000)), progress=lambda hour: status.update(f"joining files of {hour}")
+            moment(now, int(time.time() * 1000)), progress=lambda hour: status.update(f"joining files of {hour}")
         )
     if as_json:
         print_json({
@@ -204,7 +207,7 @@ def compact(
                 f"{one.bytes_before:,} to {one.bytes:,} bytes", highlight=False,
             )  # fmt: skip
         out.print(f"{len(report.done)} hours joined, {report.deleted} replaced files deleted", highlight=False)
-        _name_damaged(report.damaged)
+        name_damaged(report.damaged)
     if report.problems:
         raise Problem("; ".join(report.problems))
 
@@ -220,8 +223,8 @@ def verify(
     """Read every file whole and name what is wrong; exit status 1 if anything is."""
     from consumers.archive.verify import verify as look
 
-    store = _store(folder, state, stack, region)
-    with _told(), err.status("reading") as status:
+    store = open_store(folder, state, stack, region)
+    with told(), err.status("reading") as status:
         found = look(store.root, store.filesystem, progress=lambda hour: status.update(f"reading {hour}"))
     if as_json:
         print_json({"hours": found.hours, "files": found.files, "rows": found.rows, "repeated": found.repeated,

@@ -1,0 +1,131 @@
+"""Scores archived events as the scorer did: a model a shard, fed in the order of its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.events import Signal
+from schemas.insights import Insight
+from stream_processors.detectors.config import DetectorConfig
+from stream_processors.records.batch import EventBatch, PlacedSignal
+from stream_processors.scoring import Outcome, Scorer
+from stream_processors.state import snapshot
+from stream_processors.state.checkpoint import HashRange, Shard
+
+Lineage = Callable[[str], Shard | None]
+"""What the stream knows of a shard: its range and its parents; None where it is not listed any more."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """Scorers of the shards of one replay, and what they said.
+
+    ``orphans`` are shards that began after others had ended, of which nobody knows any more whose
+    models they had taken over: their models began anew.
+    """
+
+    config: DetectorConfig
+    lineage: Lineage = lambda _: None
+    scorers: dict[str, Scorer] = field(default_factory=dict)
+    insights: list[Insight] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    events: int = 0
+    scored: int = 0
+    late: int = 0
+
+    def feed(self, shard: str, rows: pa.Table) -> Outcome:
+        """Score the next rows of a shard."""
+        scorer = self.scorers.get(shard)
+        if scorer is None:
+            scorer = self.scorers[shard] = self._begin(shard)
+        batch = to_batch(rows)
+        outcome = scorer.process(batch)
+        self.insights += outcome.insights
+        self.events += len(rows)
+        self.scored += outcome.scored
+        self.late += outcome.late
+        return outcome
+
+    def _begin(self, shard: str) -> Scorer:
+        scorer = Scorer(self.config)
+        found = self.lineage(shard)
+        if found is None:
+            if self.scorers:
+                self.orphans.append(shard)
+            return scorer
+        parents = []
+        for name in found.parents:
+            held, parent = self.lineage(name), self.scorers.get(name)
+            if parent is not None and held is not None:
+                body = snapshot.decode(snapshot.encode(parent, full=True))
+                parents.append(([body], _both(found.range, held.range)))
+        snapshot.merge(scorer, parents)
+        return scorer
+
+
+def _both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:
+    return lambda resource: child.holds(resource) and parent.holds(resource)
+
+
+def to_batch(rows: pa.Table) -> EventBatch:
+    """Archived rows, in their order, as the decoder had handed them on."""
+    kinds = rows["kind"].cast(pa.string())
+    is_metric = pc.equal(kinds, "metric").to_numpy(zero_copy_only=False) if len(rows) else np.zeros(0, bool)
+    metrics = rows if is_metric.all() else rows.filter(pa.array(is_metric))
+    batch = EventBatch()
+    batch.timestamp = _numbers(metrics["timestamp"])
+    batch.arrival = _numbers(metrics["arrival"])
+    batch.value = metrics["value"].to_numpy().tolist()
+    batch.resource, batch.metric = _texts(metrics["resource"]), _texts(metrics["metric"])
+    batch.series, batch.unit = _texts(metrics["series"]), _texts(metrics["unit"])
+    batch.dimensions = _dimensions(metrics["dimensions"], batch.series)
+    batch.record, batch.sub_sequence, batch.item = ([0] * len(metrics) for _ in range(3))
+    if len(metrics) < len(rows):
+        before = np.cumsum(is_metric)
+        details = rows["detail"]
+        for at in np.flatnonzero(~is_metric).tolist():
+            signal = msgspec.json.decode(details[at].as_py(), type=Signal)
+            batch.signals.append(PlacedSignal(int(before[at]), 0, 0, 0, signal))
+    return batch
+
+
+def _numbers(column: pa.ChunkedArray) -> list[int]:
+    numbers: list[int] = column.cast(pa.int64()).to_numpy().tolist()
+    return numbers
+
+
+def _texts(column: pa.ChunkedArray) -> list[Any]:
+    """Text of every row; equal texts are one object."""
+    if not len(column):
+        return []
+    whole = column.combine_chunks()
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    distinct = np.array([*whole.dictionary.to_pylist(), None], object)
+    codes = whole.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)
+    texts: list[Any] = distinct[codes].tolist()
+    return texts
+
+
+def _dimensions(column: pa.ChunkedArray, series: list[str]) -> list[dict[str, str] | None]:
+    """Dimensions of every row; a series' name holds them, so each name's are converted once."""
+    known: dict[str, dict[str, str] | None] = {}
+    firsts = {name: at for at, name in reversed(list(enumerate(series)))}
+    taken = column.take(pa.array(list(firsts.values()), pa.int64())).to_pylist() if firsts else []
+    for name, pairs in zip(firsts, taken, strict=True):
+        known[name] = dict(pairs) if pairs else None
+    return [known[name] for name in series]
+
+
+def run(replay: Replay, ordered: Iterable[tuple[str, pa.Table]], progress: Callable[[int], None] = lambda _: None) -> None:
+    """Feed everything; ``progress`` is told the number of rows each time."""
+    for shard, rows in ordered:
+        replay.feed(shard, rows)
+        progress(len(rows))
