@@ -1,0 +1,184 @@
+"""The archive: writing against plain write_table, a narrow query against a full scan, replay against scoring.
+
+``python -m benchmarks.archive [--rounds N] [--json]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load import START, events, records
+from benchmarks.measure import in_turns, ratio
+from consumers.archive.compaction import Compactor
+from consumers.archive.layout import HOUR_MS, partition
+from consumers.archive.reader import Archive
+from consumers.archive.store import FolderStore
+from consumers.archive.writer import by_hour, encode, events_table, file_name
+from opsriver.replay.order import in_stream_order
+from opsriver.replay.run import Replay
+from stream_processors.detectors.config import DetectorConfig
+from stream_processors.records.batch import EventBatch, StreamRecord
+from stream_processors.records.decode import decode
+from stream_processors.scoring import Scorer
+
+HOST = "host-000001.eu-west-1.example.internal"
+
+
+def writing(rows: int, rounds: int) -> dict[str, Any]:
+    """The same table through the archive's writer and through ``write_table`` as it comes, with the same codec and not."""
+    series = min(rows, 10_000)
+    batch = decode(records(events(series, rows)))
+    table = events_table(batch, "shardId-000000000000")
+    sizes: dict[str, int] = {}
+
+    def ours() -> None:
+        sizes["archive"] = sum(len(encode(part, "events")) for _, part in by_hour(table, "events"))
+
+    def plain(codec: str) -> None:
+        out = io.BytesIO()
+        pq.write_table(table, out, compression=codec)
+        sizes[codec] = out.tell()
+
+    timed = in_turns({"archive": ours, "zstd": lambda: plain("zstd"), "snappy": lambda: plain("snappy")}, rows, rounds)
+    return {
+        "rows": rows,
+        **{
+            name: {"rowsPerSecond": round(one.rate), "bytesPerRow": round(sizes[name] / rows, 1)}
+            for name, one in timed.items()
+        },
+        "ofPlainZstd": round(ratio(timed["archive"], timed["zstd"]), 2),
+        "ofPlainSnappy": round(ratio(timed["archive"], timed["snappy"]), 2),
+    }
+
+
+def stored(root: Path, hosts: int, hours: int) -> list[EventBatch]:
+    """An archive of ten metrics a host and minute, compacted, and its events as decoded batches."""
+    series, batches = hosts * 10, []
+    for hour in range(hours):
+        made = records(events(series, series * 60, seed=hour))
+        # The load begins at START; later hours move on in time and in the stream.
+        moved = [
+            StreamRecord(r.shard_id, str(int(r.sequence_number) + hour * 10**9), r.partition_key,
+                         START + (hour + 1) * HOUR_MS, r.data) for r in made
+        ]  # fmt: skip
+        batch = decode(moved)
+        batch.timestamp = [t + hour * HOUR_MS for t in batch.timestamp]
+        batches.append(batch)
+        for number, part in by_hour(events_table(batch, moved[0].shard_id), "events"):
+            folder = root / "events" / partition(number)
+            folder.mkdir(parents=True, exist_ok=True)
+            name = file_name(moved[0].shard_id, moved[0].sequence_number, moved[-1].sequence_number)
+            (folder / name).write_bytes(encode(part, "events"))
+    Compactor(FolderStore(root)).run(START + 10_000 * HOUR_MS, ("events",))
+    return batches
+
+
+def query(root: Path, hours: int, rounds: int) -> dict[str, Any]:
+    """One host's day through the reader, and by a scan of everything that is filtered afterwards."""
+    archive = Archive(str(root))
+    end = START + hours * HOUR_MS
+    found: dict[str, int] = {}
+
+    def narrow() -> None:
+        found["narrow"] = len(archive.events(end - 24 * HOUR_MS, end, HOST))
+        found["files"], found["bytes"] = len(archive.read.files), archive.read.bytes
+
+    def full() -> None:
+        table = archive.events(START - HOUR_MS, end + HOUR_MS)
+        chosen = table.filter(pa.compute.equal(table["resource"].cast(pa.string()), HOST))
+        at = chosen["timestamp"].cast(pa.int64())
+        late = pa.compute.and_(pa.compute.greater_equal(at, end - 24 * HOUR_MS), pa.compute.less(at, end))
+        found["full"] = len(chosen.filter(late))
+        found["allBytes"] = archive.read.bytes
+
+    timed = in_turns({"query": narrow, "scan": full}, 1, rounds)
+    if found["narrow"] != found["full"]:
+        raise RuntimeError(f"the query gave {found['narrow']} rows, the scan {found['full']}")
+    return {
+        "rows": found["narrow"], "files": found["files"], "bytesRead": found["bytes"], "bytesScanned": found["allBytes"],
+        "times": round(ratio(timed["query"], timed["scan"]), 1),
+    }  # fmt: skip
+
+
+def replaying(root: Path, batches: list[EventBatch], hours: int, rounds: int) -> dict[str, Any]:
+    """Replay from the archive against the scorer alone over the same events in memory, and with decoding."""
+    count = sum(len(batch) for batch in batches)
+
+    def replay() -> None:
+        replayed = Replay(DetectorConfig())
+        for shard, rows in in_stream_order(Archive(str(root)), START - HOUR_MS, START + (hours + 1) * HOUR_MS):
+            replayed.feed(shard, rows)
+        if replayed.events != count:
+            raise RuntimeError(f"{replayed.events} of {count} events were replayed")
+
+    def score() -> None:
+        scorer = Scorer()
+        for batch in batches:
+            scorer.process(batch)
+
+    timed = in_turns({"replay": replay, "scorer": score}, count, rounds)
+    return {
+        "events": count, "replayPerSecond": round(timed["replay"].rate), "scorerPerSecond": round(timed["scorer"].rate),
+        "ofScorer": round(ratio(timed["replay"], timed["scorer"]), 2),
+    }  # fmt: skip
+
+
+def run(rounds: int = 3, hosts: int = 200, hours: int = 48) -> dict[str, Any]:
+    """All of it."""
+    found: dict[str, Any] = {"writing": [writing(rows, rounds) for rows in (4_000, 24_000, 200_000)]}
+    with tempfile.TemporaryDirectory(prefix="opsriver-bench-") as folder:
+        batches = stored(Path(folder), hosts, hours)
+        found["query"] = query(Path(folder), hours, rounds)
+        found["replay"] = replaying(Path(folder), batches, hours, rounds)
+    return found
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print what ``run`` found."""
+    table = Table("rows a file", "rows a second", "of plain zstd", "of plain snappy", "bytes a row", "plain zstd", "plain snappy",
+                  title="writing, against write_table of the same table")  # fmt: skip
+    for one in found["writing"]:
+        table.add_row(
+            f"{one['rows']:,}", f"{one['archive']['rowsPerSecond']:,}", f"{one['ofPlainZstd']:.0%}", f"{one['ofPlainSnappy']:.0%}",
+            *(f"{one[name]['bytesPerRow']}" for name in ("archive", "zstd", "snappy")),
+        )  # fmt: skip
+    console.print(table)
+    query, replay = found["query"], found["replay"]
+    console.print(
+        f"one host's day: {query['rows']:,} rows, {query['bytesRead']:,} of {query['bytesScanned']:,} bytes from "
+        f"{query['files']} files, {query['times']} times faster than a full scan", highlight=False,
+    )  # fmt: skip
+    console.print(
+        f"replay: {replay['replayPerSecond']:,} of {replay['events']:,} events a CPU second, {replay['ofScorer']:.0%} of "
+        f"the scorer alone ({replay['scorerPerSecond']:,})", highlight=False,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description="Measures writing, reading and replaying the archive.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hosts", type=int, default=200)
+    parser.add_argument("--hours", type=int, default=48)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = run(options.rounds, options.hosts, options.hours)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        show(found, Console())
+
+
+if __name__ == "__main__":
+    main()
