@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from consumers.archive.writer import ROW_GROUP, file_writer, sort
+from consumers.archive.writer import NARROW_GROUP, file_writer, sort
 from schemas.arrow import KEYS
 
 RUN_ROWS = 400_000
@@ -126,11 +126,11 @@ class Rolling:
         """Take rows; OSError passes through."""
         self._held.append(table)
         self._count += len(table)
-        if self._count >= ROW_GROUP:
+        if self._count >= NARROW_GROUP:
             table = pa.concat_tables(self._held)
-            whole = self._count - self._count % ROW_GROUP
-            for begin in range(0, whole, ROW_GROUP):
-                self._write(table.slice(begin, ROW_GROUP))
+            whole = self._count - self._count % NARROW_GROUP
+            for begin in range(0, whole, NARROW_GROUP):
+                self._write(table.slice(begin, NARROW_GROUP))
             self._held, self._count = [table.slice(whole)], self._count - whole
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Rolling:
         path = self._folder / f"out-{len(self.files)}"
         if self._writer is None:
             self._writer = file_writer(path, self._schema)
-        self._writer.write_table(table.cast(self._schema), row_group_size=ROW_GROUP)
+        self._writer.write_table(table.cast(self._schema), row_group_size=NARROW_GROUP)
         self._rows += len(table)
         if path.stat().st_size >= self._target:
             self._end()

@@ -18,13 +18,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.archive.layout import COMPACTED, HOUR_MS, partition
-from schemas.arrow import EVENTS, INSIGHTS, SCHEMAS, SORT
+from schemas.arrow import EVENTS, INSIGHTS, NAMES, SORT
 from schemas.events import AlarmSignal, Feedback
 from schemas.insights import Insight
 from stream_processors.records.batch import EventBatch
 
 ROW_GROUP = 64 * 1024
-"""Rows of a row group: what a query for one host reads at least."""
+"""Rows of a row group in the file of a batch."""
+NARROW_GROUP = 16 * 1024
+"""Rows of a row group in a compacted file: what a query for one host reads at least."""
+KINDS = ("metric", "alarm", "feedback", "tick")
+BATCHES = pa.schema(
+    [pa.field("sequence", NAMES, nullable=False) if field.name == "sequence" else field for field in EVENTS],
+    metadata=EVENTS.metadata,
+)
+"""Events of a batch before they are a file: its few sequence numbers are names too, which files write as text."""
+MEASURED = ("value", "detail", "score", "observed", "expected_low", "expected", "expected_high", "message", "insight")
+"""Columns without a dictionary, which costs time and space where values hardly repeat."""
+SEARCHED = ("kind", "resource", "metric", "series", "timestamp", "sequence")
+"""Columns of events with statistics: those that queries narrow."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -34,18 +46,17 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     ``arrivals`` has the arrival of each Kinesis record (epoch ms), for signals, which carry none;
     without it a signal's own time stands for it.
     """
-    count = len(batch)
-    sequences = batch.sequence_numbers
-    signals = batch.signals
-    kinds = ["metric"] * count + [_kind(s.signal) for s in signals]
+    count, signals = len(batch), batch.signals
+    total = count + len(signals)
+    kinds = [_kind(s.signal) for s in signals]
     details: list[str | None] = [None] * count + [msgspec.json.encode(s.signal).decode() for s in signals]
     nothing: list[None] = [None] * len(signals)
     columns: dict[str, Any] = {
-        "shard": [shard] * (count + len(signals)),
-        "sequence": [sequences[r] for r in batch.record] + [sequences[s.record] for s in signals],
+        "shard": _coded([0] * total, [shard]),
+        "sequence": _coded(batch.record + [s.record for s in signals], batch.sequence_numbers),
         "sub_sequence": batch.sub_sequence + [s.sub_sequence for s in signals],
         "item": batch.item + [s.item for s in signals],
-        "kind": kinds,
+        "kind": _coded([0] * count + [KINDS.index(kind) for kind in kinds], KINDS),
         "resource": batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals],
         "metric": batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals],
         "series": batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals],
@@ -54,9 +65,14 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
         "value": batch.value + nothing,
         "unit": batch.unit + nothing,
         "dimensions": _dimensions([*batch.dimensions, *nothing]),
-        "detail": details,
+        "detail": details if signals else pa.nulls(count, pa.string()),
     }
-    return pa.table({field.name: _column(columns[field.name], field.type) for field in EVENTS}, schema=EVENTS)
+    return pa.table({field.name: _column(columns[field.name], field.type) for field in BATCHES}, schema=BATCHES)
+
+
+def _coded(codes: list[int], names: Sequence[str]) -> pa.DictionaryArray:
+    """A column of names from their places among ``names``."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.string()))
 
 
 def _kind(signal: Any) -> str:
@@ -127,16 +143,27 @@ def file_writer(target: Any, schema: pa.Schema) -> pq.ParquetWriter:
     Arrow's own schema is left out of the file: with it a name would be read as a dictionary, on
     which a filter cannot use the statistics.
     """
-    writer = pq.ParquetWriter(target, schema, compression="zstd", write_statistics=True, store_schema=False)
+    repeated = [name for name in schema.names if name not in MEASURED]
+    repeated += [f"dimensions.key_value.{part}" for part in ("key", "value") if "dimensions" in schema.names]
+    searched = [name for name in SEARCHED if name in schema.names] if "sub_sequence" in schema.names else True
+    writer = pq.ParquetWriter(
+        target,
+        schema,
+        compression="zstd",
+        use_dictionary=repeated,
+        write_statistics=searched,
+        store_schema=False,
+        write_batch_size=ROW_GROUP,
+    )
     if schema.metadata:
         writer.add_key_value_metadata({key.decode(): value.decode() for key, value in schema.metadata.items()})
     return writer
 
 
-def encode(table: pa.Table, data_set: str) -> bytes:
+def encode(table: pa.Table) -> bytes:
     """A table as the bytes of one file."""
     out = io.BytesIO()
-    with file_writer(out, SCHEMAS[data_set]) as writer:
+    with file_writer(out, table.schema) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP)
     return out.getvalue()
 
@@ -164,5 +191,5 @@ class ArchiveWriter:
 
     def _put(self, table: pa.Table, data_set: str, name: str) -> int:
         for hour, part in by_hour(table, data_set):
-            self._s3.put_object(Bucket=self._bucket, Key=f"{data_set}/{partition(hour)}/{name}", Body=encode(part, data_set))
+            self._s3.put_object(Bucket=self._bucket, Key=f"{data_set}/{partition(hour)}/{name}", Body=encode(part))
         return len(table)

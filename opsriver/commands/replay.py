@@ -54,10 +54,7 @@ def replay(
 
     if folder_out is not None:
         _writable(folder_out)
-    if folder is not None:
-        where = None
-    else:
-        where = target.find(state, stack, region)
+    where = None if folder is not None else target.find(state, stack, region)
     config = load(detectors) if detectors is not None or where is None else _deployed(where)
     store = open_store(folder, state, stack, region)
     lineage = _lineage(where)
@@ -199,7 +196,7 @@ def _write(folder: Path, replayed: Replay, comparison: Comparison, begin: int, s
 
     rows = [one for one in replayed.insights if begin <= one.timestamp < stop]
     try:
-        (folder / "insights.parquet").write_bytes(encode(sort(insights_table(rows), "insights"), "insights"))
+        (folder / "insights.parquet").write_bytes(encode(sort(insights_table(rows), "insights")))
         body = msgspec.json.encode([_as_json(one) for one in comparison.differences])
         (folder / "differences.json").write_bytes(msgspec.json.format(body) + b"\n")
     except OSError as error:

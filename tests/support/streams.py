@@ -93,4 +93,4 @@ def _store(root: Path, data_set: str, table: pa.Table, name: str) -> None:
     for hour, part in by_hour(table, data_set):
         folder = root / data_set / partition(hour)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(encode(part, data_set))
+        (folder / name).write_bytes(encode(part))
