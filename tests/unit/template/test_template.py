@@ -141,3 +141,19 @@ def test_all_outputs_that_others_rely_on_are_there(template: dict[str, Any]) -> 
         "EventStreamName", "MetricsTableName", "InsightsTableName", "CheckpointTableName", "StateBucketName",
         "DeadLetterBucketName", "EventBusName", "AlertTopicArn", "AlertQueueUrl", "ArchiveBucketName",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("data_set", ["events", "insights"])
+def test_the_tables_for_athena_have_the_columns_of_the_files(template: dict[str, Any], data_set: str) -> None:
+    import pyarrow as pa
+
+    from schemas.arrow import SCHEMAS, plain
+
+    names = {
+        pa.string(): "string", pa.int32(): "int", pa.float64(): "double", pa.timestamp("ms", tz="UTC"): "timestamp",
+        pa.map_(pa.string(), pa.string()): "map<string,string>",
+    }  # fmt: skip
+    table = template["Resources"][f"{data_set.title()}GlueTable"]["Properties"]["TableInput"]
+    assert table["Name"] == data_set
+    columns = [(one["Name"], one["Type"]) for one in table["StorageDescriptor"]["Columns"]]
+    assert columns == [(field.name, names[field.type]) for field in plain(SCHEMAS[data_set])]
