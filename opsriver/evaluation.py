@@ -478,16 +478,14 @@ def _copies(single: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 def named(names: Sequence[str], file: Path | None) -> dict[str, DetectorConfig]:
     """Configurations to judge: one a detector that is named, and that of a file; the default detector without any."""
     from opsriver.configuration import load as load_configuration
-    from stream_processors.detectors.config import ConfigurationError, parse
+    from stream_processors.detectors.config import Rule
 
     found: dict[str, DetectorConfig] = {}
     for name in names or ([] if file else ["seasonal"]):
         try:
-            found[name] = parse(f"[[rules]]\ndetector = {json.dumps(name)}\n", "--detector")
-        except ConfigurationError as error:
-            raise Problem(
-                str(error).partition(" - at ")[0].removesuffix("; see docs/detectors.md for what may stand there")
-            ) from None
+            found[name] = DetectorConfig(rules=(Rule(detector=name),))
+        except ValueError as error:
+            raise Problem(f"--detector: {error}") from None
         if found[name].rules[0].detector == "off":
             raise Problem("--detector off judges nothing; name seasonal or a river model")
     if file:

@@ -215,7 +215,9 @@ def told(insights: Sequence[Insight], least: str) -> list[Told]:
         if insight.kind not in ("anomaly", "silence") or SEVERITY_ORDER[insight.severity] < SEVERITY_ORDER[least]:
             continue
         if insight.insight_id not in first:
-            at = insight.ttl * 1000 - TTL_MS  # a revision is kept for a fixed time after its event
+            # An anomaly has reached a severity at its peak so far; silence is told later than it began, and its
+            # revision is kept for a fixed time after the telling.
+            at = insight.peak_at if insight.kind == "anomaly" else insight.ttl * 1000 - TTL_MS
             first[insight.insight_id] = Told(insight.resource, insight.metric, insight.kind, at, insight.severity)
     return sorted(first.values(), key=lambda one: (one.at, one.host, one.metric))
 

@@ -48,12 +48,14 @@ class Copy:
 
 
 def _deviation(values: FloatArray) -> float:
-    return float(np.nanstd(values)) or 1.0
+    known = values[np.isfinite(values)]
+    return (float(np.std(known)) if len(known) else 0.0) or 1.0
 
 
 def _ordinary(values: FloatArray) -> float:
     """Median distance from the median: the size of what is usual, whatever the anomalies."""
-    return float(np.nanmedian(np.abs(values - np.nanmedian(values)))) or 0.1 * _deviation(values)
+    known = values[np.isfinite(values)]
+    return (float(np.median(np.abs(known - np.median(known)))) if len(known) else 0.0) or 0.1 * _deviation(values)
 
 
 def _negated(copy: Copy) -> Copy:
@@ -99,7 +101,8 @@ def _half_cadence(copy: Copy) -> Copy:
 
 
 def _missing(copy: Copy) -> Copy:
-    return copy.thinned(np.flatnonzero(copy.rng.random(len(copy.values)) >= 0.1))
+    left = np.flatnonzero(copy.rng.random(len(copy.values)) >= 0.1)
+    return copy.thinned(left if len(left) else np.zeros(1, np.int64))  # of very few rows one stays
 
 
 CHANGES: Mapping[str, Callable[[Copy], Copy]] = {

@@ -24,11 +24,12 @@ _SIZE, _DOTS = (13.0, 6.2), 110
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An episode as drawn. Times are epoch milliseconds."""
+    """An episode as drawn. Times are epoch milliseconds; ``paged`` is when it first was HIGH or CRITICAL."""
 
     opened: int
     closed: int
     severity: str
+    paged: int | None = None
 
 
 def marks(result: Scored) -> list[Mark]:
@@ -37,7 +38,11 @@ def marks(result: Scored) -> list[Mark]:
     found: dict[str, Mark] = {}
     for insight in result.insights:
         closed = insight.closed_at if insight.closed_at is not None else last
-        found[insight.insight_id] = Mark(insight.opened_at, max(closed, insight.opened_at), insight.severity)
+        before = found.get(insight.insight_id)
+        paged = before.paged if before else None
+        if paged is None and SEVERITY_ORDER[insight.severity] >= SEVERITY_ORDER["HIGH"]:
+            paged = insight.peak_at
+        found[insight.insight_id] = Mark(insight.opened_at, max(closed, insight.opened_at), insight.severity, paged)
     return sorted(found.values(), key=lambda one: one.opened)
 
 
@@ -79,7 +84,7 @@ def draw(
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, color=_LINE)
     if len(times):
         _values(value, result, times, values)
-        _episodes(episodes, value, result, values)
+        _episodes(episodes, value, result, times, values)
         _scores(score, result, times, threshold)
         for axes in (value, episodes, score):
             for start, end in windows:
@@ -95,7 +100,7 @@ def draw(
     for axes in (value, episodes, score):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_GREY, labelsize=8.5)
-    _legend(figure, bool(windows), judged_from > 0)
+    _legend(figure, bool(windows), judged_from > 0, any(mark.paged is not None for mark in marks(result)))
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +128,7 @@ def _values(axes: Any, result: Scored, times: Any, values: Any) -> None:
     axes.set_ylabel("value", fontsize=9, color=_GREY)
 
 
-def _episodes(strip: Any, axes: Any, result: Scored, values: Any) -> None:
+def _episodes(strip: Any, axes: Any, result: Scored, times: Any, values: Any) -> None:
     strip.set_ylim(0, 1)
     strip.set_yticks([])
     strip.spines["left"].set_visible(False)
@@ -133,9 +138,9 @@ def _episodes(strip: Any, axes: Any, result: Scored, values: Any) -> None:
         colour = COLOURS[mark.severity]
         strip.plot([_date(mark.opened), _date(mark.closed)], [0.5, 0.5], color=colour, lw=5, solid_capstyle="butt")
         strip.plot([_date(mark.opened)], [0.5], marker="|", color=colour, ms=10, mew=1.8)
-        row = rows.get(mark.opened)
-        if row is not None and SEVERITY_ORDER[mark.severity] >= SEVERITY_ORDER["HIGH"]:
-            axes.plot([_date(mark.opened)], [values[row]], marker="o", ms=6, mfc="none", mec=colour, mew=1.6, zorder=4)
+        row = rows.get(mark.paged) if mark.paged is not None else None
+        if row is not None:
+            axes.plot([times[row]], [values[row]], marker="o", ms=6, mfc="none", mec=colour, mew=1.6, zorder=4)
 
 
 def _scores(axes: Any, result: Scored, times: Any, threshold: float | None) -> None:
@@ -150,7 +155,7 @@ def _scores(axes: Any, result: Scored, times: Any, threshold: float | None) -> N
     axes.set_ylabel("score", fontsize=9, color=_GREY)
 
 
-def _legend(figure: Any, labelled: bool, probation: bool) -> None:
+def _legend(figure: Any, labelled: bool, probation: bool, pages: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -159,8 +164,12 @@ def _legend(figure: Any, labelled: bool, probation: bool) -> None:
         handles.append(Patch(color=_WINDOW, alpha=0.4, label="labelled"))
     if probation:
         handles.append(Patch(facecolor="none", edgecolor="#c3cbd3", hatch="////", label="not judged"))
+    paged = Line2D([], [], marker="o", ls="", ms=6, mfc="none", mec=COLOURS["HIGH"], mew=1.6, label="pages")
+    handles += [paged] if pages else []
     handles += [Line2D([], [], color=colour, lw=4, label=name) for name, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=8.5, handlelength=1.4)
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=8.5, handlelength=1.4
+    )
 
 
 def file_name(*parts: str) -> Path:

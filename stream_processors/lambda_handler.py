@@ -27,8 +27,9 @@ from stream_processors.state.stream import KinesisStream
 logger = logs.logger("scorer")
 metrics = logs.metrics("scorer")
 
-HAND_BACK = (ClientError, BotoCoreError, StoreUnavailable, StaleWriter)
-"""Errors after which the mapping shall bring the same records again."""
+HAND_BACK = (ClientError, BotoCoreError, StoreUnavailable, StaleWriter, config.ConfigurationError)
+"""Errors after which the mapping shall bring the same records again. A rules file that cannot be used
+is among them: the next invocation reads it anew, so that mending the file is enough."""
 
 
 @cache

@@ -548,7 +548,9 @@ class Scorer:
         severity = int(np.searchsorted(SEVERITY_SCORES, score, side="right"))
         episode = self.episodes.get(key)
         if episode is not None:
-            gone = t - episode.last_abnormal > QUIET_INTERVALS * max(episode.interval, 1.0)
+            # A value out of bounds may open an episode before the series' interval is known.
+            episode.interval = episode.interval or float(np.nan_to_num(found.interval[at]))
+            gone = episode.interval > 0 and t - episode.last_abnormal > QUIET_INTERVALS * max(episode.interval, 1.0)
             if level < CALM_LEVEL and severity == 0:
                 episode.quiet += 1
             elif not gone:
@@ -695,6 +697,12 @@ class Scorer:
         core, used = self.core, len(self.info)
         due, alone, silent = core["due"][:used], core["due_alone"][:used], core["silent"][:used]
         waiting = np.flatnonzero((due <= self.active) & (silent == 0))
+        if self.config.rules:
+            muted = [slot for slot in waiting.tolist() if self.rules[slot].muted(self.watermark)]
+            due[muted] = self.active + 1  # asked again each minute, until the maintenance window is over
+            alone[muted] = np.maximum(alone[muted], self.active + 1)
+            self.dirty[muted] = True
+            waiting = waiting[due[waiting] <= self.active]
         hosts = sorted({self._known(int(slot)).resource for slot in waiting})
         for resource in hosts:
             series = self.resources[resource]
@@ -725,7 +733,7 @@ class Scorer:
             "",
             "*",
             last + round(interval),
-            3,
+            min(3, max(SEVERITY_ORDER[self.rules[slot].at_most] for slot in slots)),
             message,
             detector="silence",
             interval=interval,
@@ -746,7 +754,7 @@ class Scorer:
             info.series,
             info.metric,
             last + round(interval),
-            2,
+            min(2, SEVERITY_ORDER[self.rules[slot].at_most]),
             message,
             detector="silence",
             interval=interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -118,13 +118,14 @@ def _print_labelled(report: Mapping[str, Any]) -> None:
         highlight=False,
     )
     judged: Mapping[str, Any] = report["detectors"]
-    table = _table("Score", "threshold", *PROFILES, "found", "false a week", "delay")
+    table = _table("Score", "at", "threshold", *PROFILES, "found", "false a week", "delay")
     for name, one in judged.items():
         for kind, label, found in (("best", "best", "atBest"), ("default", "default", "atDefault")):
             mark = one[kind]["standard"]["threshold"]
             table.add_row(
                 _short(name) if kind == "best" else "",
-                f"{label} {mark:.3f}",
+                label,
+                f"{mark:.3f}",
                 *(_score(one[kind][profile]["score"]) for profile in PROFILES),
                 f"{one[found]['hits']}/{one[found]['windows']}",
                 f"{one[found]['falseAlarmsAWeek']:.2f}",
@@ -151,11 +152,9 @@ def _print_labelled(report: Mapping[str, Any]) -> None:
 
 
 def _print_copies(judged: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
     if not any(one["perturbed"] for one in judged.values()):
         return
-    table = Table("copy", *map(_short, judged), title="Changed copies, standard profile: best threshold / default")
+    table = _table("Changed copies, standard profile: best threshold / default", *map(_short, judged), first="copy")
     first = next(iter(judged.values()))["perturbed"]["copies"]
     for change in first:
         cells = (one["perturbed"]["copies"][change] for one in judged.values())
@@ -224,9 +223,7 @@ def _print_fleet(report: Mapping[str, Any]) -> None:
         f"{report['faults']} faults, {report['harmless']} restarts and deploys",
         highlight=False,
     )
-    table = Table(
-        "detector", "fault", "number", "paged", "recall", "reported at all", "median delay (samples)", title="Faults"
-    )
+    table = _table("Faults", "fault", "number", "paged", "recall", "reported at all", "median delay, samples")
     for name, one in report["detectors"].items():
         for position, (kind, told) in enumerate(one["faults"].items()):
             late = told["medianDelaySamples"]
@@ -267,13 +264,15 @@ def _short(name: str) -> str:
     return name.removeprefix("river.anomaly.")
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, first: str = "detector") -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title)
-    table.add_column("detector", overflow="fold")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, min_width=14, overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+        justify: Literal["left", "right"] = "left" if column in ("at", "fault") else "right"
+        table.add_column(column, justify=justify, min_width=max(map(len, column.split())))
     return table
 
 

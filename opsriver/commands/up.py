@@ -21,12 +21,16 @@ def up(
 ) -> None:
     """Start the embedded AWS, deploy the template, and keep it running."""
     from opsriver import embedded
+    from opsriver.configuration import load
 
+    load(detectors)  # a wrong file is refused before anything starts
     found = embedded.running(state)
     if found is not None:
         found = embedded.restart_mapper(state)
         _tell(found, as_json)
         err.print(f"it ran in {state} already; `opsriver down` stops it", highlight=False, soft_wrap=True)
+        if detectors is not None:
+            err.print(f"{detectors} was not deployed: stop it first", style="yellow", highlight=False, soft_wrap=True)
         return
     parameters = {} if window is None else {"BatchWindowSeconds": str(window)}
     with err.status("starting") as shown:

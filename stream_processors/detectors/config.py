@@ -29,8 +29,8 @@ class ConfigurationError(ValueError):
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A maintenance window in UTC, during which nothing is reported.
 
-    ``start`` and ``end`` are ``HH:MM``; a window may pass midnight. ``days`` are 0 (Monday) to 6
-    and name the day on which the window starts.
+    ``start`` and ``end`` are ``HH:MM``; a window may pass midnight, and one that ends when it
+    starts lasts a day. ``days`` are 0 (Monday) to 6 and name the day on which the window starts.
     """
 
     start: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
@@ -72,7 +72,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``detector`` is ``seasonal``, ``off`` or the import path of a river model that
     ``allowed.MODELS`` names, to which ``parameters`` go. With ``direction`` ``up`` or ``down`` only
-    values above or below the expected one are reported. ``at_most`` bounds the severity. ``bounds``
+    values above or below the expected one are reported. ``at_most`` bounds the severity, of silence too. ``bounds``
     make values outside HIGH. ``false_alarms``, such as ``1 per 30 days``, sets how often ordinary
     values of one series may page, instead of the detector's own scale. ``silence`` tells whether the
     series' falling silent is reported.
@@ -131,9 +131,9 @@ class DetectorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration. Bounds protect a shard from a flood of invented series."""
 
     rules: tuple[Rule, ...] = ()
-    max_series_per_resource: Annotated[int, msgspec.Meta(ge=1)] = 1_000
-    max_series: Annotated[int, msgspec.Meta(ge=1)] = 250_000
-    forget_after_days: Annotated[int, msgspec.Meta(ge=1)] = 14
+    max_series_per_resource: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1_000
+    max_series: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 250_000
+    forget_after_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 14
 
     def rule(self, resource: str, metric: str) -> Rule:
         """The rule that decides about a series."""
@@ -154,10 +154,38 @@ def parse(text: str | bytes, where: str = "detector configuration") -> DetectorC
     try:
         if isinstance(text, bytes):
             text = text.decode()
-        return msgspec.convert(tomllib.loads(text), DetectorConfig)
+        document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigurationError(f"{where} is not usable TOML: it is nested too deeply; rules need three levels") from None
+    except ValueError as error:  # TOMLDecodeError is one; so is what a number of too many digits raises
         raise ConfigurationError(f"{where} is not valid TOML: {error}; mend that place") from None
+    try:
+        return msgspec.convert(document, DetectorConfig)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{where}: {error}; see docs/detectors.md for what may stand there") from None
+        raise ConfigurationError(f"{where}: {_told(str(error), document)}") from None
+
+
+_PLACES = re.compile(r"\.(\w+)|\[(\d+)\]")
+_KEYS: dict[str, type[msgspec.Struct]] = {"rules": Rule, "maintenance": Window, "bounds": Bounds}
+
+
+def _told(error: str, document: object) -> str:
+    """What was wrong, with the value that stands there and what may."""
+    message, _, path = error.partition(" - at `$")
+    if message.startswith(("Expected", "Invalid enum", "Object")):
+        value, keys = document, ["", *(key for key, _ in _PLACES.findall(path) if key)]
+        for key, index in _PLACES.findall(path):
+            if isinstance(value, dict) and key in value:
+                value = value[key]
+            elif isinstance(value, list) and index and int(index) < len(value):
+                value = value[int(index)]
+        if "unknown field" in message:
+            known = _KEYS.get(keys[-1], DetectorConfig).__struct_fields__
+            message += f"; it may have {', '.join(known)}"
+        elif not isinstance(value, dict | list):
+            message += f", not {str(value)[:60]!r}"
+        message += "; docs/configuration.md has every key with an example"
+    place = path.strip("`.")
+    return f"{place}: {message}" if place else message

@@ -7,8 +7,8 @@ Technometrics 29, 1987). The score is 0.5 where that tail expects so high a raw 
 an incident is reported once, by a bar that rises with a report and sinks afterwards.
 
 Importing this module imports river.anomaly, which takes a second or more: only a configuration that
-names a river model causes it. Nothing is pickled. Models whose state is a list of numbers
-(``_CODECS``) are kept in snapshots; of the others only a blank row is, and they warm up again.
+names a river model causes it. Nothing is pickled: the state of every allowed model is written as a list
+of numbers (``_CODECS``), and read back into a model that this code has made.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from river import anomaly
 from river.sketch.histogram import Bin
+from river.utils import VectorDict
 
 from stream_processors.detectors import allowed
-from stream_processors.detectors.allowed import LAGS, MODELS, PREFIX, Number
+from stream_processors.detectors.allowed import DEFAULT_LAGS, LAGS, MODELS, PREFIX, Number
 from stream_processors.detectors.base import Bank, FloatArray, IntArray, Verdicts
 
 HOUR = 3_600_000.0
@@ -42,10 +43,11 @@ _BAR_RISE, _BAR_TOP, _BAR_START, _BAR_SHARE, _BAR_LONGEST = 2.0, 2.0, 2 * HOUR, 
 _BAND = 2.6
 """The expected band is the mean and this many standard deviations of the values, as learned."""
 _LARGEST = 1e100
+_LARGEST_NUMBER = 1e250
+"""No number of a healthy state is larger: sums of squares of the largest values."""
 _FAULTS = 10
 """A model that fails so many times in a row is replaced by a fresh one."""
 _LOUDNESS = 4
-_DEFAULT_LAGS = 10
 _STANDARD_DEVIATIONS = 30.0
 """``n_std`` of PredictiveAnomalyDetection unless told otherwise: with river's own 3 one score in fifty is
 its largest, and nothing is rarer than the rest."""
@@ -58,6 +60,8 @@ _FIELDS = (
     *("trained", "faults", "judged", "usual", "spread", "beyond", "sum1", "sum2", "events"),
     *("day_start", "day_peak", "factor", "days", "bar", "gain"),
 )
+_SIGNED = frozenset({"origin", "first", "last", "low", "high", "mean", "usual", "day_start", "gain"})
+"""Fields that may be negative."""
 
 
 class _Row:
@@ -113,14 +117,12 @@ class RiverBank(Bank):
     version: ClassVar[int] = 1
     path: ClassVar[str]
     parameters: ClassVar[dict[str, Number]]
-    kept: ClassVar[bool]
-    """Whether snapshots hold the model; where not, a restored series warms up again."""
 
     def __init__(self) -> None:
         self._rows: list[_Row] = []
         self._feeding = MODELS[self.path].feeding
         self._arguments = dict(self.parameters)
-        self._lags = int(self._arguments.pop(LAGS, _DEFAULT_LAGS)) if self._feeding != "value" else 0
+        self._lags = int(self._arguments.pop(LAGS, DEFAULT_LAGS)) if self._feeding != "value" else 0
         if "seed" in MODELS[self.path].parameters:
             self._arguments.setdefault("seed", 1)  # the same events must give the same scores
         if self.path == PREFIX + "PredictiveAnomalyDetection":
@@ -157,10 +159,8 @@ class RiverBank(Bank):
         )
 
     def dump(self, rows: IntArray) -> bytes:
-        """State of the rows, little-endian; zeros for a model that is not kept, or not made yet."""
+        """State of the rows, little-endian; zeros for a model that is not made yet."""
         table = np.zeros((len(rows), self.row_bytes // 8), "<f8")
-        if not self.kept:
-            return table.tobytes()
         for line, index in zip(table, rows.tolist(), strict=True):
             row = self._rows[index]
             if row.model is None:
@@ -183,15 +183,19 @@ class RiverBank(Bank):
         table = np.frombuffer(data, "<f8").reshape(len(rows), self.row_bytes // 8)
         for index, line in zip(rows.tolist(), table, strict=True):
             self._rows[index] = row = _Row()
-            if not self.kept or not line[0] > 0:
+            if not line[0] > 0:
                 continue
             numbers = line.tolist()
-            if not all(map(math.isfinite, numbers)):
+            fields = dict(zip(_FIELDS, numbers, strict=False))
+            if not all(abs(number) <= _LARGEST_NUMBER for number in numbers) or any(
+                number < 0 and name not in _SIGNED for name, number in fields.items()
+            ):
                 continue  # no state that a healthy row writes
-            for name, number in zip(_FIELDS, numbers, strict=False):
+            fields["gain"] = min(max(fields["gain"], -_LOUDNESS), _LOUDNESS)
+            for name, number in fields.items():
                 setattr(row, name, number)
             at = len(_FIELDS) + self._lags
-            row.lags = numbers[len(_FIELDS) : at]
+            row.lags = numbers[len(_FIELDS) : at] if row.trained or row.faults else []
             row.model = self._new()
             _CODECS[self.path].restore(row.model, numbers[at:], range(self._lags))
 
@@ -256,27 +260,22 @@ class RiverBank(Bank):
 
     def _raw(self, row: _Row, v: float, bounded: float, deviation: float) -> float:
         """Raw score of a value before the model learns it; NaN where the model has none."""
+        model, ready = row.model, row.trained >= _FIRST_EVENTS
         score: Any = 0.0
-        ready = row.trained >= _FIRST_EVENTS
         try:
             if self._feeding == "value":
-                score = row.model.score_one(None, v) if ready else 0.0
-                row.model.learn_one(None, bounded)
+                score = model.score_one(None, v) if ready else 0.0
+                model.learn_one(None, bounded)
             else:
                 # From 0 to 1, and in scale whatever the unit: models of features need both.
                 z = (bounded - row.mean) / deviation if deviation > 1e-12 * max(1.0, abs(row.mean)) else 0.0
                 now = 0.5 + 0.5 * z / (2.0 + abs(z))
-                row.lags = row.lags or [now] * self._lags
-                if self._feeding == "forecast":
-                    x = dict(enumerate(row.lags))
-                    score = row.model.score_one(x, now) if ready else 0.0
-                    row.model.learn_one(x, now)
-                    row.lags = [now, *row.lags[:-1]]
-                else:
-                    row.lags = [now, *row.lags[:-1]]
-                    x = dict(enumerate(row.lags))
-                    score = row.model.score_one(x) if ready else 0.0
-                    row.model.learn_one(x)
+                before = row.lags or [now] * self._lags
+                row.lags = [now, *before[:-1]]
+                x = dict(enumerate(before if self._feeding == "forecast" else row.lags))
+                event = (x, now) if self._feeding == "forecast" else (x,)
+                score = model.score_one(*event) if ready else 0.0
+                model.learn_one(*event)
             score = float(score)
         except Exception:  # a model of another project may raise anything; its series must not stop the shard
             score = math.nan
@@ -382,7 +381,8 @@ class _Codec(NamedTuple):
     wrong, but make no object other than the model's own.
     """
 
-    size: Callable[[Any], int]
+    size: Callable[[Any, int], int]
+    """From a model and the number of its features."""
     dump: Callable[[Any], Sequence[float]]
     restore: Callable[[Any, Sequence[float], Iterable[int]], None]
 
@@ -467,11 +467,51 @@ def _loda_restore(model: Any, numbers: Sequence[float], features: Iterable[int])
             histogram.data.append(Bin(left, max(left, right), _whole(count)))  # type: ignore[no-untyped-call]
 
 
+def _linear_dump(model: Any) -> list[float]:
+    weights = model._weights.to_dict()
+    held = [float(weights[feature]) for feature in range(len(weights))]
+    return [float(bool(held)), float(model.optimizer.n_iterations), float(model.intercept), *held]
+
+
+def _linear_restore(model: Any, numbers: Sequence[float], features: Iterable[int]) -> None:
+    model.optimizer.n_iterations, model.intercept = _whole(numbers[1]), numbers[2]
+    if numbers[0] > 0:
+        model._weights = VectorDict({feature: numbers[3 + feature] for feature in features})
+
+
+def _forecast_dump(model: Any) -> list[float]:
+    scaler, linear = model.predictive_model.steps.values()
+    told = [
+        float(model.iter),
+        float(model.dynamic_mae.n),
+        model.dynamic_mae._mean,
+        *_variance_dump(model.dynamic_se_variance),
+    ]
+    ends = [float(end[feature].get()) for end in (scaler.min, scaler.max) for feature in range(len(scaler.min))]
+    return [*told, *_linear_dump(linear), *ends]
+
+
+def _forecast_restore(model: Any, numbers: Sequence[float], features: Iterable[int]) -> None:
+    scaler, linear = model.predictive_model.steps.values()
+    model.iter, model.dynamic_mae.n, model.dynamic_mae._mean = _whole(numbers[0]), max(numbers[1], 0.0), numbers[2]
+    _variance_restore(model.dynamic_se_variance, numbers[3:6])
+    _linear_restore(linear, numbers[6:], features)
+    if numbers[6] > 0:
+        known = list(features)
+        for feature in known:
+            scaler.min[feature].update(numbers[9 + len(known) + feature])
+            scaler.max[feature].update(numbers[9 + 2 * len(known) + feature])
+
+
 _CODECS: Mapping[str, _Codec] = {
-    PREFIX + "GaussianScorer": _Codec(lambda m: 4 + (m.window_size or 0), _gaussian_dump, _gaussian_restore),
-    PREFIX + "StandardAbsoluteDeviation": _Codec(lambda _: 5, _deviation_dump, _deviation_restore),
-    PREFIX + "HalfSpaceTrees": _Codec(lambda m: 3 + 2 * m.n_trees * (2 ** (m.height + 1) - 1), _trees_dump, _trees_restore),
-    PREFIX + "LODA": _Codec(lambda m: 1 + m.n_random_cuts * (2 + 3 * m.n_bins), _loda_dump, _loda_restore),
+    PREFIX + "GaussianScorer": _Codec(lambda m, _: 4 + (m.window_size or 0), _gaussian_dump, _gaussian_restore),
+    PREFIX + "StandardAbsoluteDeviation": _Codec(lambda _, __: 5, _deviation_dump, _deviation_restore),
+    PREFIX + "HalfSpaceTrees": _Codec(
+        lambda m, _: 3 + 2 * m.n_trees * (2 ** (m.height + 1) - 1), _trees_dump, _trees_restore
+    ),
+    PREFIX + "LODA": _Codec(lambda m, _: 1 + m.n_random_cuts * (2 + 3 * m.n_bins), _loda_dump, _loda_restore),
+    PREFIX + "OneClassSVM": _Codec(lambda _, lags: 3 + lags, _linear_dump, _linear_restore),
+    PREFIX + "PredictiveAnomalyDetection": _Codec(lambda _, lags: 9 + 3 * lags, _forecast_dump, _forecast_restore),
 }
 
 
@@ -483,17 +523,14 @@ def river_bank(path: str, parameters: Mapping[str, Number] | None = None) -> Riv
     chosen = dict(parameters or {})
     allowed.check(path, chosen)
     whole = {name: int(value) if MODELS[path].parameters[name].whole else float(value) for name, value in chosen.items()}
-    lags = int(whole.pop(LAGS, _DEFAULT_LAGS)) if MODELS[path].feeding != "value" else 0
-    codec = _CODECS.get(path)
-    numbers = len(_FIELDS)
-    if codec is not None:
-        numbers += lags + codec.size(getattr(anomaly, path.removeprefix(PREFIX))(**whole))
+    lags = int(whole.pop(LAGS, DEFAULT_LAGS)) if MODELS[path].feeding != "value" else 0
+    size = _CODECS[path].size(getattr(anomaly, path.removeprefix(PREFIX))(**whole), lags)
 
     class Configured(RiverBank):
         name = allowed.bank_name(path, chosen)
         families = ("unlike its past",)
-        row_bytes = 8 * numbers if codec is not None else 8
+        row_bytes = 8 * (len(_FIELDS) + lags + size)
 
-    Configured.path, Configured.kept = path, codec is not None
+    Configured.path = path
     Configured.parameters = {name: whole.get(name, value) for name, value in chosen.items()}
     return Configured()

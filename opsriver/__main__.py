@@ -1,0 +1,5 @@
+"""``python -m opsriver``: the command line without the installed script."""
+
+from opsriver.cli import main
+
+main()
