@@ -71,7 +71,7 @@ SERIES_FIELDS = np.dtype(
 )
 """What the core itself keeps of a series, as serialised: last event (epoch ms), events seen, the
 active minute at which it is silent with its whole host and alone, longest recent gap and interval
-(ms), and 0 reporting, 1 silent alone, 2 silent with its host."""
+(ms), and 0 reporting, 1 silent alone, 2 silent with its host, 3 the same for twice as long."""
 
 
 @dataclass(slots=True)
@@ -696,14 +696,8 @@ class Scorer:
     def _find_silent(self, outcome: Outcome) -> None:
         core, used = self.core, len(self.info)
         due, alone, silent = core["due"][:used], core["due_alone"][:used], core["silent"][:used]
-        waiting = np.flatnonzero((due <= self.active) & (silent == 0))
-        if self.config.rules:
-            muted = [slot for slot in waiting.tolist() if self.rules[slot].muted(self.watermark)]
-            due[muted] = self.active + 1  # asked again each minute, until the maintenance window is over
-            alone[muted] = np.maximum(alone[muted], self.active + 1)
-            self.dirty[muted] = True
-            waiting = waiting[due[waiting] <= self.active]
-        hosts = sorted({self._known(int(slot)).resource for slot in waiting})
+        waiting = self._unmuted(np.flatnonzero((due <= self.active) & (silent == 0)))
+        hosts = sorted({self._known(slot).resource for slot in waiting})
         for resource in hosts:
             series = self.resources[resource]
             watched = [slot for slot in series.values() if due[slot] < NEVER]
@@ -714,8 +708,24 @@ class Scorer:
                 slot = series[name]
                 if silent[slot] == 0 and alone[slot] <= self.active:
                     self._series_silent(slot, outcome)
-        late = np.where(due > self.active, due, np.where(alone > self.active, alone, NEVER))
-        self._next_due = int(late[silent == 0].min(initial=NEVER))
+        longer = self._unmuted(np.flatnonzero((alone <= self.active) & (silent == 2)))
+        for resource in sorted({self._known(slot).resource for slot in longer}):
+            gone = [slot for slot in self.resources[resource].values() if silent[slot] == 2]
+            if all(alone[slot] <= self.active for slot in gone):
+                self._host_still_silent(resource, gone, outcome)
+        late = np.where((due > self.active) & (silent == 0), due, np.where(alone > self.active, alone, NEVER))
+        self._next_due = int(late[(silent == 0) | (silent == 2)].min(initial=NEVER))
+
+    def _unmuted(self, slots: IntArray) -> list[int]:
+        """Those outside a maintenance window; the others are asked again each minute, until theirs is over."""
+        chosen: list[int] = slots.tolist()
+        if not self.config.rules:
+            return chosen
+        muted = [slot for slot in chosen if self.rules[slot].muted(self.watermark)]
+        for name in ("due", "due_alone"):
+            self.core[name][muted] = np.maximum(self.core[name][muted], self.active + 1)
+        self.dirty[muted] = True
+        return [slot for slot in chosen if slot not in set(muted)]
 
     def _host_silent(self, resource: str, slots: list[int], outcome: Outcome) -> None:
         last = max(int(self.core["last"][slot]) for slot in slots)
@@ -733,7 +743,7 @@ class Scorer:
             "",
             "*",
             last + round(interval),
-            min(3, max(SEVERITY_ORDER[self.rules[slot].at_most] for slot in slots)),
+            min(2, self._cap(slots)),
             message,
             detector="silence",
             interval=interval,
@@ -741,6 +751,21 @@ class Scorer:
         episode.last_abnormal = last
         self.episodes["silence", resource, ""] = episode
         outcome.insights.append(self._revise(episode, "opened", self.watermark))
+
+    def _cap(self, slots: list[int]) -> int:
+        """The worst severity that the rules of some series allow."""
+        return max(SEVERITY_ORDER[self.rules[slot].at_most] for slot in slots)
+
+    def _host_still_silent(self, resource: str, slots: list[int], outcome: Outcome) -> None:
+        """A host that is silent for twice as long pages: until then it may have been restarted."""
+        for slot in slots:
+            self.core["silent"][slot] = 3
+            self.dirty[slot] = True
+        episode = self.episodes.get(("silence", resource, ""))
+        severity = min(3, self._cap(slots))
+        if episode is not None and episode.severity < severity:
+            episode.severity, episode.peak_at = severity, self.watermark
+            outcome.insights.append(self._revise(episode, "escalated", self.watermark))
 
     def _series_silent(self, slot: int, outcome: Outcome) -> None:
         info = self._known(slot)

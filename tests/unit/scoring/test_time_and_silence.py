@@ -47,14 +47,25 @@ def test_a_host_that_stops_is_one_insight_and_its_return_closes_it() -> None:
     _, insights = score(items)
     silences = [i for i in insights if i.kind == "silence"]
     assert [(i.transition, i.resource, i.metric, i.severity) for i in silences] == [
-        ("opened", "quiet", "*", "HIGH"),
+        ("opened", "quiet", "*", "MEDIUM"),
+        ("escalated", "quiet", "*", "HIGH"),
         ("closed", "quiet", "*", "HIGH"),
     ]
-    opened = silences[0]
+    opened, longer = silences[:2]
+    assert opened.peak_at <= longer.peak_at == START + 107 * MINUTE
     assert opened.timestamp == START + 100 * MINUTE, "the first sample that is missing"
     assert "quiet has stopped reporting: nothing since" in opened.message
-    assert "reports again after 31 min" in silences[1].message
-    assert silences[1].closed_at == START + 130 * MINUTE
+    assert "reports again after 31 min" in silences[2].message
+    assert silences[2].closed_at == START + 130 * MINUTE
+
+
+def test_a_restart_of_a_few_minutes_is_told_and_pages_nobody() -> None:
+    items = in_time_order(steady("quiet", 0, 100), steady("other", 0, 140), steady("quiet", 105, 140))
+    _, insights = score(items)
+    assert [(i.transition, i.kind, i.severity) for i in insights] == [
+        ("opened", "silence", "MEDIUM"),
+        ("closed", "silence", "MEDIUM"),
+    ]
 
 
 def test_one_silent_series_of_a_living_host_does_not_page() -> None:
@@ -72,7 +83,10 @@ def test_a_pause_of_the_whole_stream_is_not_the_silence_of_its_hosts() -> None:
 def test_ticks_reveal_a_shard_that_is_wholly_quiet() -> None:
     ticks: list[Event | Signal] = [Tick(START + n * MINUTE) for n in range(100, 110)]
     _, insights = score(steady("alone", 0, 100) + ticks)
-    assert [(i.kind, i.resource, i.transition) for i in insights] == [("silence", "alone", "opened")]
+    assert [(i.kind, i.resource, i.transition, i.severity) for i in insights] == [
+        ("silence", "alone", "opened", "MEDIUM"),
+        ("silence", "alone", "escalated", "HIGH"),
+    ]
 
 
 def test_a_clock_that_runs_ahead_ages_nobody_else() -> None:
