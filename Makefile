@@ -9,11 +9,11 @@ ROUNDS ?= 200
 SEED ?= 1
 MINUTES ?= 30
 
-.PHONY: help install demo test lint format validate build lock schemas chaos soak bench clean
+.PHONY: help install demo test lint format validate build lock schemas chaos soak bench bench-peers clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP) ## Make .venv with everything and the command .venv/bin/opsriver
 
@@ -69,8 +69,12 @@ chaos: install ## Kill the parts at every point, ROUNDS rounds from SEED
 soak: install ## Run for MINUTES at steady load with faults; fails if anything is lost, doubled or grows
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --json build/soak.json
 
-bench: install ## Measure against baselines in the same run
-	@$(BIN)/python -m benchmarks
+bench: install ## Measure speed, scale, limits and cold start
+	@for part in benchmarks benchmarks.limits benchmarks.scale benchmarks.cold_start; do \
+	  $(BIN)/python -m $$part $(BENCH_OPTIONS) || exit; done
+
+bench-peers: install ## Measure against Bytewax and Faust, each in an environment of its own
+	@$(BIN)/python -m benchmarks.peers $(BENCH_OPTIONS)
 
 clean: ## Remove what was built (not .venv)
 	rm -rf build .aws-sam .opsriver .pytest_cache .mypy_cache .ruff_cache
