@@ -36,7 +36,7 @@ class Source(DynamicSource[Any]):
     def __init__(self, items: list[Any], size: int) -> None:
         self._items, self._size = items, size
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> Feed:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> Feed:  # noqa: ARG002
         return Feed(self._items, self._size)
 
 
@@ -53,7 +53,7 @@ class Sink(DynamicSink[Any]):
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> Count:
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> Count:  # noqa: ARG002
         return Count(self._peer)
 
 
