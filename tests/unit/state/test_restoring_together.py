@@ -1,0 +1,111 @@
+"""A snapshot with many series makes them together; nothing may tell that from one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stream_processors.detectors.config import DetectorConfig, parse
+from stream_processors.scoring import Scorer
+from stream_processors.state.snapshot import TOGETHER, Body, apply, decode, encode, mark_clean
+from tests.support.batches import batch
+from tests.support.simple_bank import banks
+
+START = 1_750_000_000_000
+RULES = b"""
+[[rules]]
+resource = "host-1*"
+metric = "cpu"
+direction = "up"
+false_alarms = "1 per 30 days"
+bounds = { high = 200.0 }
+
+[[rules]]
+metric = "disk"
+detector = "off"
+
+[[rules]]
+resource = "host-20"
+at_most = "LOW"
+"""
+
+
+def fed(config: DetectorConfig | None, hosts: int = 2 * TOGETHER // 3) -> Scorer:
+    scorer = Scorer(config)
+    for minute in range(3):
+        scorer.process(
+            batch([
+                (f"host-{host}", metric, START + minute * 60_000, 50.0 + host % 7 + minute)
+                for host in range(hosts)
+                for metric in ("cpu", "memory", "disk")
+            ])
+        )  # fmt: skip
+    return scorer
+
+
+def one_by_one(config: DetectorConfig | None, body: Body) -> Scorer:
+    """The same series made by the core itself, then filled from the snapshot."""
+    scorer = Scorer(config)
+    for entry in body.series:
+        scorer.ensure(*entry)
+    apply(scorer, body)
+    return scorer
+
+
+@pytest.mark.parametrize("config", [None, parse(RULES)], ids=["no rules", "rules"])
+def test_series_made_together_equal_those_made_one_by_one(config: DetectorConfig | None) -> None:
+    data = encode(fed(config))
+    body = decode(data)
+    assert len(body.series) > TOGETHER
+    together, single = Scorer(config), one_by_one(config, body)
+    apply(together, body)
+    assert encode(together) == encode(single) == data
+    assert together.info == single.info
+    assert together.rules == single.rules
+    assert together.resources == single.resources
+    used = len(together.info)
+    banked = together.bank[:used] >= 0
+    assert len(set(together.row[:used][banked])) == banked.sum(), "every series has a row of its own"
+    for name in ("bank", "special", "floor", "ceiling", "allowance", "open", "dirty"):
+        assert np.array_equal(getattr(together, name)[:used], getattr(single, name)[:used]), name
+    after = batch([(f"host-{host}", "cpu", START + 300_000, 51.0) for host in range(0, 400, 3)])
+    for scorer in (together, single):
+        mark_clean(scorer)
+        scorer.process(after)
+    assert encode(together, full=False) == encode(single, full=False)
+
+
+@pytest.mark.parametrize("config", [
+    DetectorConfig(max_series=TOGETHER // 2), DetectorConfig(max_series_per_resource=2)
+], ids=["a shard", "a resource"])  # fmt: skip
+def test_the_bounds_hold_for_series_made_together(config: DetectorConfig) -> None:
+    body = decode(encode(fed(None)))
+    together, single = Scorer(config), one_by_one(config, body)
+    apply(together, body)
+    assert encode(together) == encode(single)
+    assert together.series_count() < len(body.series)
+
+
+def test_series_known_already_stay_where_they_are_and_others_follow() -> None:
+    body = decode(encode(fed(None)))
+    scorer = Scorer()
+    slots = [scorer.ensure(*entry) for entry in body.series[::5]]
+    apply(scorer, body)
+    assert [scorer.resources[e[0]][e[1]] for e in body.series[::5]] == slots
+    assert encode(scorer) == encode(fed(None))
+
+
+def test_only_the_kept_resources_are_made() -> None:
+    body = decode(encode(fed(None)))
+    scorer = Scorer(None, banks)
+    apply(scorer, body, keep=lambda resource: resource.endswith("3"))
+    assert scorer.resources
+    assert all(resource.endswith("3") for resource in scorer.resources)
+    assert scorer.series_count() == sum(entry[0].endswith("3") for entry in body.series)
+
+
+def test_a_delta_holds_what_was_touched_wherever_it_lies_among_many() -> None:
+    scorer = fed(None)
+    mark_clean(scorer)
+    scorer.process(batch([("host-7", "cpu", START + 600_000, 1.0), ("host-150", "memory", START + 600_000, 1.0)]))
+    assert [entry[:2] for entry in decode(encode(scorer, full=False)).series] == [("host-150", "memory"), ("host-7", "cpu")]
