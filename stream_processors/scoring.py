@@ -171,8 +171,8 @@ class Scorer:
         self._free: list[int] = []
         self._next_due = NEVER
         size = 64
-        self.row = np.zeros(size, np.int64)
-        self.bank = np.full(size, -1, np.int64)
+        self.row = np.zeros(size, np.int32)
+        self.bank = np.full(size, -1, np.int16)
         self.core = {name: np.zeros(size, SERIES_FIELDS[name].newbyteorder("=")) for name in SERIES_FIELDS.names or ()}
         self.special = np.zeros(size, np.bool_)
         self.floor = np.full(size, -np.inf)
@@ -239,8 +239,8 @@ class Scorer:
         if needed <= have:
             return
         extra = max(have, needed - have)
-        self.row = np.concatenate([self.row, np.zeros(extra, np.int64)])
-        self.bank = np.concatenate([self.bank, np.full(extra, -1, np.int64)])
+        self.row = np.concatenate([self.row, np.zeros(extra, np.int32)])
+        self.bank = np.concatenate([self.bank, np.full(extra, -1, np.int16)])
         self.core = {k: np.concatenate([c, np.zeros(extra, c.dtype)]) for k, c in self.core.items()}
         self.special = np.concatenate([self.special, np.zeros(extra, np.bool_)])
         self.floor = np.concatenate([self.floor, np.full(extra, -np.inf)])
@@ -359,7 +359,7 @@ class Scorer:
                 if not len(mine):
                     continue
                 at = chosen[mine]
-                found = self.banks[name].step(self.row[s[mine]], t[at], v[at])
+                found = self.banks[name].step(self.row[s[mine]].astype(np.int64), t[at], v[at])
                 score[at], level[at] = found.score, found.level
                 part[at], place[at] = len(verdicts), np.arange(len(at))
                 verdicts.append(found)
@@ -913,7 +913,10 @@ class Scorer:
 
 
 def _rounds(slots: IntArray) -> list[IntArray]:
-    """Positions of the events in rounds that hold each series at most once, order kept a series."""
+    """Positions of the events in rounds that hold each series at most once, order kept a series.
+
+    A round goes through its series in the order of their slots, and so through memory in one direction.
+    """
     valid = np.flatnonzero(slots >= 0)
     if not len(valid):
         return []
@@ -921,9 +924,9 @@ def _rounds(slots: IntArray) -> list[IntArray]:
     ordered = slots[order]
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     if first.all():
-        return [valid]
+        return [order]
     begin = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))
     nth = np.arange(len(ordered)) - begin
-    by_round = np.lexsort((order, nth))
+    by_round = np.argsort(nth, kind="stable")
     ends = np.cumsum(np.bincount(nth))
     return np.split(order[by_round], ends[:-1])

@@ -90,7 +90,7 @@ def encode(scorer: Scorer, *, full: bool = True) -> bytes:
                 version=bank.version,
                 row_bytes=bank.row_bytes,
                 series=mine.astype("<i8").tobytes(),
-                rows=bank.dump(scorer.row[chosen[mine]]),
+                rows=bank.dump(scorer.row[chosen[mine]].astype(np.int64)),
             )
         )
     body = Body(
@@ -192,7 +192,7 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
         data = rows.rows
         if len(mine) < len(positions):  # a copy of what belongs here; where all does, the bytes are used as they came
             data = np.frombuffer(data, np.uint8).reshape(len(positions), rows.row_bytes)[mine].tobytes()
-        bank.restore(scorer.row[slots[positions[mine]]], data)
+        bank.restore(scorer.row[slots[positions[mine]]].astype(np.int64), data)
     _small(scorer, body, keep)
     return notes
 
