@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 from botocore.exceptions import ClientError
 
+from stream_processors.detectors.base import IntArray
 from stream_processors.records.batch import StreamRecord
 from stream_processors.scoring import Scorer
 from stream_processors.state.snapshot import Body, DamagedSnapshot, apply, decode, encode, mark_clean, merge
 
-MAX_DELTAS = 16
-"""A new base is written after this many deltas, or when they outweigh the base."""
+FAN = 4
+"""So many deltas of one level become one of the next, so that a chain grows with the logarithm of its batches."""
+LONGEST = FAN**5
+"""A new base is written after this many batches, or when the deltas outweigh the base: every series is written
+again then, but never so seldom that the records since have left the stream when the base turns out damaged."""
+MAX_DELTAS = 5 * (FAN - 1)
+"""Deltas of the longest chain."""
 
 
 class StaleWriter(RuntimeError):
@@ -44,6 +52,8 @@ class Link(msgspec.Struct, frozen=True):
     key: str
     size: int
     sequence: str
+    level: int = 0
+    """A delta of level ``n`` holds what ``FAN**n`` batches touched."""
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -75,8 +85,18 @@ class Stream(Protocol):
         """Records behind ``after`` up to and with ``until``. Raises LookupError where they have expired."""
 
 
+class Touched(msgspec.Struct, frozen=True):
+    """What a delta of the chain holds: slots of series, and the keys of those it forgets."""
+
+    slots: IntArray
+    removed: frozenset[tuple[str, str]]
+
+
 class Restored(msgspec.Struct):
-    """A shard's state as loaded. ``replay`` names the records (after, until) it has yet to see again."""
+    """A shard's state as loaded. ``replay`` names the records (after, until) it has yet to see again.
+
+    ``touched`` stands beside the deltas of the pointer's chain, in their order.
+    """
 
     scorer: Scorer
     pointer: Pointer | None
@@ -84,6 +104,7 @@ class Restored(msgspec.Struct):
     notes: list[str]
     damaged: list[str]
     replay: tuple[str, str] | None = None
+    touched: list[Touched] = []
 
 
 class Checkpoint:
@@ -154,7 +175,8 @@ class Checkpoint:
                 notes = [note for body in bodies for note in apply(scorer, body)]
                 mark_clean(scorer)
                 replay = (reached, pointer.sequence) if reached != pointer.sequence else None
-                return Restored(scorer, pointer, pointer.range, notes, damaged, replay)
+                touched = [_touched(scorer, body) for body in bodies[1:]]
+                return Restored(scorer, pointer, pointer.range, notes, damaged, replay, touched)
         return Restored(new(), pointer, pointer.range, [], damaged, ("", pointer.sequence))
 
     def _inherit(self, shard: str, new: Callable[[], Scorer], stream: Stream) -> Restored:
@@ -208,47 +230,72 @@ class Checkpoint:
         old, scorer = held.pointer, held.scorer
         version = old.version + 1 if old else 1
         chain = old.chain if old else ()
-        full = not chain or bool(held.damaged) or len(chain) > MAX_DELTAS
+        full = not chain or bool(held.damaged) or sum(FAN**link.level for link in chain[1:]) >= LONGEST
         full = full or (sum(link.size for link in chain[1:]) >= chain[0].size > 0 and len(chain) > 2)
-        data = encode(scorer, full=full)
+        kept, level = (0, 0) if full else _fold(chain)
+        now = Touched(np.flatnonzero(scorer.dirty), frozenset(scorer.removed))
+        for one in () if full else held.touched[kept - 1 :]:
+            now = Touched(np.union1d(now.slots, one.slots), now.removed | one.removed)
+        data = encode(scorer) if full else encode(scorer, full=False, slots=now.slots, removed=now.removed)
         kind = "base" if full else "delta"
         key = f"{self._folder(shard)}{version:012d}-{kind}-{hashlib.sha256(data).hexdigest()[:12]}.snap"
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=data)
-        link = Link(key, len(data), sequence)
+        link = Link(key, len(data), sequence, level)
         pointer = Pointer(
             shard=shard,
             version=version,
             sequence=sequence,
-            chain=(link,) if full else (*chain, link),
+            chain=(*chain[:kept], link),
             previous=(() if held.damaged else chain) if full else (old.previous if old else ()),
             range=held.range,
         )
         self._move(pointer)
         mark_clean(scorer)
+        held.touched = [] if full else [*held.touched[: kept - 1], now]
         held.pointer, held.damaged, held.replay = pointer, [], None
-        if full:
+        if full or level > 1:
             self._prune(shard, pointer)
+        elif level:
+            self._delete([one.key for one in chain[kept:]])
         return pointer
 
     def _folder(self, shard: str) -> str:
         return f"state/{self._stream}/{shard}/"
 
     def _prune(self, shard: str, pointer: Pointer) -> None:
-        """Delete snapshots older than the chains that are kept, also those of tries that were killed.
+        """Delete snapshots that no chain names any more, also those of tries that were killed.
 
-        Best effort: what stays behind is removed with the next base.
+        What a later version has written stays: its pointer may just be about to move.
         """
         kept = {link.key for link in (*pointer.chain, *pointer.previous)}
-        oldest = min(kept)
+        later = f"{self._folder(shard)}{pointer.version + 1:012d}"
         try:
             answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(shard), MaxKeys=1000)
-            old = [o["Key"] for o in answer.get("Contents", []) if o["Key"] < oldest and o["Key"] not in kept]
-            if old:
-                self._s3.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in old], "Quiet": True}
-                )
         except ClientError:
             return
+        self._delete([o["Key"] for o in answer.get("Contents", []) if o["Key"] < later and o["Key"] not in kept])
+
+    def _delete(self, keys: list[str]) -> None:
+        """Best effort: what stays behind is removed by a later ``_prune``."""
+        if not keys:
+            return
+        with suppress(ClientError):
+            self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+
+
+def _fold(chain: tuple[Link, ...]) -> tuple[int, int]:
+    """How many links stay when one is added, and the level of that one: it takes in full groups at the end."""
+    kept, level = len(chain), 0
+    while kept >= FAN and all(link.level == level for link in chain[kept - FAN + 1 : kept]):
+        kept, level = kept - FAN + 1, level + 1
+    return kept, level
+
+
+def _touched(scorer: Scorer, body: Body) -> Touched:
+    """What a loaded delta holds; series that a later one has forgotten have no slot any more."""
+    known = scorer.resources
+    slots = [known[r][s] for r, s, *_ in body.series if r in known and s in known[r]]
+    return Touched(np.array(sorted(slots), np.int64), frozenset(body.removed))
 
 
 def _both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:

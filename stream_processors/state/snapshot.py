@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -66,18 +66,25 @@ class Body(msgspec.Struct, frozen=True):
     heard: bool = False
 
 
-def encode(scorer: Scorer, *, full: bool = True) -> bytes:
+def encode(
+    scorer: Scorer,
+    *,
+    full: bool = True,
+    slots: IntArray | None = None,
+    removed: Collection[tuple[str, str]] | None = None,
+) -> bytes:
     """A base (``full``) or a delta of the series touched since the last ``mark_clean``.
 
+    With ``slots`` and ``removed`` a delta holds these series and forgets those, whatever was touched.
     The bytes depend on the state only, not on the order in which series came to be.
     """
     used = len(scorer.info)
     # A delta must not cost more where more series exist that it does not hold: their slots are not looked at in Python.
-    candidates = range(used) if full else np.flatnonzero(scorer.dirty[:used]).tolist()
-    slots = [slot for slot in candidates if scorer.info[slot] is not None]
-    slots.sort(key=lambda slot: (scorer.info[slot].resource, scorer.info[slot].series))  # type: ignore[union-attr]
-    chosen = np.array(slots, np.int64)
-    columns = np.zeros(len(slots), SERIES_FIELDS)
+    touched = np.flatnonzero(scorer.dirty[:used]) if slots is None else slots
+    places = [slot for slot in (range(used) if full else touched.tolist()) if scorer.info[slot] is not None]
+    places.sort(key=lambda slot: (scorer.info[slot].resource, scorer.info[slot].series))  # type: ignore[union-attr]
+    chosen = np.array(places, np.int64)
+    columns = np.zeros(len(places), SERIES_FIELDS)
     for name, column in scorer.core.items():
         columns[name] = column[chosen]
     banks = []
@@ -99,7 +106,7 @@ def encode(scorer: Scorer, *, full: bool = True) -> bytes:
         active=scorer.active,
         series=[
             (info.resource, info.series, info.metric, info.unit, info.dimensions)
-            for slot in slots
+            for slot in places
             if (info := scorer.info[slot]) is not None
         ],
         columns=columns.tobytes(),
@@ -107,7 +114,7 @@ def encode(scorer: Scorer, *, full: bool = True) -> bytes:
         episodes=[scorer.episodes[key] for key in sorted(scorer.episodes)],
         limited=sorted(scorer.limited),
         alarms=sorted((resource, name, last) for (resource, name), last in scorer.alarm_times.items()),
-        removed=[] if full else sorted(scorer.removed),
+        removed=[] if full else sorted(scorer.removed if removed is None else removed),
         heard=scorer.heard,
     )
     content = _ENCODER.encode(body)
