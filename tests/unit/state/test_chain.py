@@ -1,0 +1,66 @@
+"""A chain of snapshots: deltas that join say what they said one by one, and the chain stays short."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_processors.scoring import Scorer
+from stream_processors.state.checkpoint import FAN, LONGEST, MAX_DELTAS, Link, Touched, _fold, _touched
+from stream_processors.state.snapshot import apply, decode, encode, mark_clean
+from tests.support.batches import batch
+from tests.support.simple_bank import banks
+
+START = 1_750_000_000_000
+HOSTS = [f"host-{number}" for number in range(5)]
+Step = tuple[list[int], int | None]
+STEPS = st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=4), st.none() | st.integers(0, 4)), min_size=1, max_size=8)
+
+
+@given(st.integers(1, LONGEST))
+@settings(deadline=None, max_examples=30)
+def test_a_chain_grows_with_the_logarithm_of_its_batches(batches: int) -> None:
+    chain: tuple[Link, ...] = (Link("base", 1, "0"),)
+    for number in range(1, batches + 1):
+        kept, level = _fold(chain)
+        assert kept >= 1, "the base is never taken in"
+        chain = (*chain[:kept], Link(f"{number}", 1, f"{number}", level))
+    assert sum(FAN**link.level for link in chain[1:]) == batches
+    levels = [link.level for link in chain[1:]]
+    assert levels == sorted(levels, reverse=True)
+    assert batches == LONGEST or len(chain) <= MAX_DELTAS + 1
+
+
+def work(scorer: Scorer, number: int, step: Step) -> None:
+    """One batch: some series report, and one is forgotten."""
+    touched, gone = step
+    scorer.process(batch([(HOSTS[n], "cpu", START + number * 60_000, 50.0 + n) for n in touched]))
+    if gone is not None and "cpu" in scorer.resources.get(HOSTS[gone], {}):
+        scorer.forget(HOSTS[gone], "cpu")
+
+
+@given(STEPS)
+@settings(deadline=None, max_examples=60)
+def test_one_joined_delta_equals_the_deltas_that_it_replaces(steps: list[Step]) -> None:
+    scorer = Scorer(None, banks)
+    work(scorer, 0, ([0, 1, 2], None))
+    base = encode(scorer)
+    mark_clean(scorer)
+    deltas, joined = [], Touched(np.zeros(0, np.int64), frozenset())
+    for number, step in enumerate(steps, 1):
+        work(scorer, number, step)
+        deltas.append(encode(scorer, full=False))
+        joined = Touched(np.union1d(joined.slots, np.flatnonzero(scorer.dirty)), joined.removed | scorer.removed)
+        mark_clean(scorer)
+    one = encode(scorer, full=False, slots=joined.slots, removed=joined.removed)
+    by_one, one_by_one = Scorer(None, banks), Scorer(None, banks)
+    for made, chain in ((by_one, [one]), (one_by_one, deltas)):
+        for data in (base, *chain):
+            apply(made, decode(data))
+    assert encode(by_one) == encode(one_by_one) == encode(scorer)
+    # A process that has loaded the chain knows the same of each delta as the one that wrote it.
+    again = [_touched(one_by_one, decode(data)) for data in deltas]
+    slots = np.unique(np.concatenate([found.slots for found in again])) if again else np.zeros(0, np.int64)
+    removed = frozenset().union(*(found.removed for found in again))
+    assert encode(one_by_one, full=False, slots=slots, removed=removed) == one
