@@ -7,13 +7,15 @@ what it does not is an assumption of ``Traffic`` and of the constants below.
 
 from __future__ import annotations
 
+import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stream_processors.state.checkpoint import MAX_DELTAS
+from stream_processors.state.checkpoint import FAN, LONGEST
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 730 * 3600
@@ -41,7 +43,7 @@ EVENT_BYTES = 190
 """In a KPL record, overhead included."""
 STATE_BYTES = 2968 + 56 + 60
 """A series in a snapshot: its model, the core's columns, its name."""
-LINK_BYTES, LINKS = 200, 25
+LINK_BYTES, LINKS = 200, 20
 """A snapshot in the shard's pointer; how many it names on average."""
 LOG_BYTES = 1_500
 """Of an invocation: Lambda's own lines, the metrics, one line of ours."""
@@ -130,9 +132,10 @@ def parts(traffic: Traffic, window: float | None = None) -> dict[str, dict[str, 
     traced = sum(min(rate, 1.0 + 0.05 * max(0.0, rate - 1.0)) for rate in runs.values()) * seconds
     stored = traffic.samples * 90 * 86_400 * ITEM_BYTES / 1e9
     touched = traffic.events / runs["ScorerFunction"]
-    every = min(MAX_DELTAS + 1, max(3.0, traffic.series / max(touched, 1e-9)))
-    bases = runs["ScorerFunction"] / every * traffic.series
-    state = (traffic.events + bases) * 7 * 86_400 * STATE_BYTES / 1e9
+    # Bases come when the deltas outweigh them; between two, a series is written again whenever deltas join.
+    every = min(float(LONGEST), max(3.0, count * traffic.series / touched))
+    written = touched * (1.0 + math.log(every, FAN)) + count * traffic.series / every
+    state = runs["ScorerFunction"] * written * 7 * 86_400 * STATE_BYTES / 1e9
     tables = sum(one["Type"] == "AWS::DynamoDB::Table" for one in resources.values())
     keys = sum(one["Type"] == "AWS::KMS::Key" for one in resources.values())
     alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" for one in resources.values())
@@ -172,6 +175,7 @@ def parts(traffic: Traffic, window: float | None = None) -> dict[str, dict[str, 
     }  # fmt: skip
 
 
+BEGIN, END = "<!-- table -->", "<!-- end -->"
 COLUMNS: tuple[tuple[str, Traffic, float | None], ...] = (
     ("500 hosts", Traffic(500), None),
     ("the same, window 5 s", Traffic(500), 5.0),
@@ -199,6 +203,12 @@ def table() -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="What the deployment costs a month, by part.")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/cost.md")
+    if parser.parse_args().write:
+        document = ROOT / "docs" / "cost.md"
+        head, _, rest = document.read_text().partition(BEGIN)
+        document.write_text(f"{head}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
     print(table())
 
 

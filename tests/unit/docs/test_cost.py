@@ -1,0 +1,31 @@
+"""docs/cost.md shows what benchmarks/cost.py computes from the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cost import BEGIN, END, Traffic, parts, shards, table, template
+
+
+def test_the_documented_table_is_the_computed_one(root: Path) -> None:
+    shown = (root / "docs" / "cost.md").read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0]
+    assert shown == table(), "run `python -m benchmarks.cost --write`"
+
+
+def test_a_longer_window_costs_less_and_more_hosts_cost_more() -> None:
+    def whole(traffic: Traffic, window: float | None = None) -> float:
+        return sum(sum(items.values()) for items in parts(traffic, window).values())
+
+    assert whole(Traffic(500), 5.0) < whole(Traffic(500), 1.0) < whole(Traffic(5_000), 1.0)
+
+
+def test_a_shard_is_bought_for_every_megabyte_a_second() -> None:
+    assert [shards(Traffic(hosts, interval=10.0)) for hosts in (1, 13_000, 14_000, 130_000)] == [1, 1, 2, 10]
+
+
+def test_the_alarms_that_are_counted_are_the_templates() -> None:
+    alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" for one in template()["Resources"].values())
+    assert alarms
+    assert parts(Traffic(1))["CloudWatch"]["alarms"] == pytest.approx(0.10 * alarms)
