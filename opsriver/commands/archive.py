@@ -238,3 +238,41 @@ def verify(
             out.print(problem, style="red", markup=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(1)
+
+
+@app.command("training-set")
+def training_set(
+    start: StartOption = "",
+    end: EndOption = "",
+    validation: Annotated[float, typer.Option(help="Share of the time that is held back for validation.")] = 0.2,
+    gap: Annotated[float, typer.Option(help="Hours left out between training and validation.")] = 2.0,
+    name: Annotated[str, typer.Option(help="Name of the set; the day of its last event without it.")] = "",
+    skip_damaged: SkipOption = False,
+    as_json: JsonOption = False,
+    folder: FolderOption = None,
+    state: StateOption = target.DEFAULT_STATE,
+    stack: StackOption = "",
+    region: RegionOption = "",
+) -> None:
+    """Make a labelled training set of a range and store it below training/."""
+    from consumers.archive.training import PARTS, TrainingSetError, build
+
+    begin, stop = _range(start, end)
+    store = open_store(folder, state, stack, region)
+    with told(), err.status("reading") as status:
+        try:
+            made = build(
+                store, begin, stop, validation, gap, name, progress=status.update,
+                damaged="skip" if skip_damaged else "raise",
+            )  # fmt: skip
+        except TrainingSetError as error:
+            raise Problem(str(error)) from None
+    if as_json:
+        print_json(made)
+        return
+    out.print(f"stored below {made['location']}", highlight=False, soft_wrap=True)
+    for part in PARTS:
+        one = made[part]
+        counts = f"{one['rows']:>10,} rows, {one['positive']:,} labelled anomalous"
+        out.print(f"  {part:<10} {counts}, {one['from']} to {one['to']}", highlight=False, soft_wrap=True)
+    name_damaged(made["damaged"])
