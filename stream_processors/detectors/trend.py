@@ -3,7 +3,7 @@
 A series is kept as its distance to the limit, signed so that it rises to zero. Values are gathered in
 blocks of ten minutes (their mean), an hour, six hours and a day (each the median of the finer ones);
 of each kind the latest 24 are remembered, and of all that went before only the highest. A trend is
-looked for when a block closes and the series has entered territory it never was in, by a quarter of
+looked for when a block closes and the series has entered territory it never was in, by a third of
 what is left to the limit: a rhythm, a sawtooth that resets, or noise stays in known territory. Only
 then the blocks are fitted: the bend where the rise begins, Theil and Sen's slope from there, Kendall's
 test, and the time of day taken out. docs/detectors.md tells why.
@@ -35,7 +35,7 @@ HOUR = 6
 """Finest blocks of an hour."""
 MATURE = (288, 288, 432, 1152)
 """Age of a series, in finest blocks, from which a scale is judged: two, two, three and eight days."""
-NEW_TERRITORY = 0.25
+NEW_TERRITORY = 1 / 3
 """A rise counts when it went beyond all that was known by this share of what is left to the limit."""
 YOUNG_TERRITORY = 0.5
 """The same in the first nine days: nobody has yet shown a whole week and what follows."""
@@ -46,9 +46,13 @@ OUTLOOK = 4.0
 """... nor further than so many times the length of the rise."""
 LEAST = 7
 """Blocks a rise needs: with fewer Kendall's test cannot reach three standard deviations."""
+SHORTEST = 4
+"""Blocks after a bend that are looked at; a rise of fewer than ``LEAST`` is waited for."""
 SURE = 3.0
-PEAK_MEMORY = 28 * 144
-"""Highest values of the past sink towards the present over four weeks."""
+MARGIN = 1.15
+"""The interval's slopes are this much wider than what the blocks allow: trends are never quite straight."""
+EPOCH = 2016
+"""The highest of what left the ring is kept for this epoch of 14 days and the one before."""
 PROFILE_GAIN = 0.15
 """Least weight of the latest day in the course of the day."""
 ENDED = 0.5
@@ -66,6 +70,8 @@ _STATE = np.dtype(
         ("count", "<f8"),
         ("ring", "<f4", (SCALES, RING)),
         ("peak", "<f4", SCALES),
+        ("past", "<f4", SCALES),
+        ("epoch", "<i4", SCALES),
         ("profile", "<f4", RING),
         ("visits", "u1", RING),
         ("scale", "<i8"),
@@ -77,7 +83,6 @@ _STATE = np.dtype(
     ]
 )
 ROW_BYTES = _STATE.itemsize
-_FLOATS = {"sum", "count", "ring", "peak", "profile", "low", "top"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ class TrendBank:
                 column[row] = -1
             elif name == "ring":
                 column[row] = np.nan
-            elif name == "peak":
+            elif name in ("peak", "past"):
                 column[row] = -np.inf
 
     def dismiss(self, row: int) -> None:
@@ -229,7 +234,7 @@ class TrendBank:
         """Remember closed blocks ``old`` of one scale; those of the next scale close where they end."""
         ring = self._columns["ring"]
         place = old % RING
-        self._leave(scale, rows, ring[rows, scale, place])
+        self._leave(scale, rows, old, ring[rows, scale, place])
         ring[rows, scale, place] = closed
         self._judge(scale, index, rows, old, found)
         if scale + 1 < SCALES:
@@ -241,7 +246,7 @@ class TrendBank:
                 values = np.where(parts <= old[over, None], ring[rows[over, None], scale, parts % RING], np.nan)
                 middle = _median(values)
                 if scale == 0:
-                    self._learn_profile(rows[over], upper, middle)
+                    self._learn_profile(rows[over], upper)
                 self._close(scale + 1, index[over], rows[over], upper, middle, new[over] // factor, found)
         # Blocks in which nothing came are holes.
         longest = int((new - old).max()) - 1
@@ -249,24 +254,34 @@ class TrendBank:
             hole = new - old > step
             where = rows[hole]
             place = (old[hole] + step) % RING
-            self._leave(scale, where, ring[where, scale, place])
+            self._leave(scale, where, old[hole], ring[where, scale, place])
             ring[where, scale, place] = np.nan
 
-    def _leave(self, scale: int, rows: IntArray, value: NDArray[np.generic]) -> None:
-        """Blocks that leave the ring raise what is known, or let it sink a little towards them."""
-        peak = self._columns["peak"]
-        before = peak[rows, scale]
-        gain = np.float32(SPANS[scale] / PEAK_MEMORY)
-        after = np.where(value >= before, value, before + gain * (value - before))
-        peak[rows, scale] = np.where(np.isnan(value), before, after)
+    def _leave(self, scale: int, rows: IntArray, ids: IntArray, value: NDArray[np.generic]) -> None:
+        """Blocks that leave the ring, for those of number ``ids``: the highest of them is kept."""
+        peak, past, epoch = self._columns["peak"], self._columns["past"], self._columns["epoch"]
+        number = ids * SPANS[scale] // EPOCH
+        before = epoch[rows, scale]
+        if (number != before).any():
+            past[rows, scale] = np.where(
+                number == before, past[rows, scale], np.where(number == before + 1, peak[rows, scale], -np.inf)
+            )
+            peak[rows, scale] = np.where(number == before, peak[rows, scale], -np.inf)
+            epoch[rows, scale] = number
+        peak[rows, scale] = np.fmax(peak[rows, scale], value)
 
-    def _learn_profile(self, rows: IntArray, hour: IntArray, value: NDArray[np.float32]) -> None:
-        """The course of the day: how each hour differs from the middle of the day before it."""
-        ring = self._columns["ring"]
-        day = ring[rows, 1]
+    def _learn_profile(self, rows: IntArray, hour: IntArray) -> None:
+        """The course of the day: how an hour differs from the middle of the day around it.
+
+        The hour is that of half a day ago, so that an even rise adds nothing, and the latest rise
+        does not take itself for a rhythm.
+        """
+        day = self._columns["ring"][rows, 1]
+        place = (hour - RING // 2) % RING
+        value = day[np.arange(len(rows)), place]
         middle = _median(day)
-        usable = (np.isfinite(day).sum(axis=1) >= RING * 3 // 4) & np.isfinite(middle)
-        rows, place, value, middle = rows[usable], hour[usable] % RING, value[usable], middle[usable]
+        usable = (np.isfinite(day).sum(axis=1) >= RING * 3 // 4) & np.isfinite(value)
+        rows, place, value, middle = rows[usable], place[usable], value[usable], middle[usable]
         visits, profile = self._columns["visits"], self._column("profile")
         # A rhythm cannot reach further up than to the limit; further down is as wild.
         difference = np.minimum(np.maximum(value - middle, middle), -middle)
@@ -292,7 +307,7 @@ class TrendBank:
         level = _level(scale, ordered)
         early = np.arange(RING) >= (kept - kept // 3)[:, None]
         highest = np.fmax.reduce(np.where(early, ordered, -np.inf), axis=1)
-        highest = np.fmax(highest, self._columns["peak"][rows, scale])
+        highest = np.fmax(highest, np.fmax(self._columns["peak"][rows, scale], self._columns["past"][rows, scale]))
         share = np.where(age * SPANS[scale] >= YOUNG, NEW_TERRITORY, YOUNG_TERRITORY)
         beyond = (level > highest) & (level - highest >= share * -level) & (level < 0)
         for at in np.flatnonzero(watched | (ripe & beyond)):
@@ -303,7 +318,8 @@ class TrendBank:
             if state[at]:
                 forecast = self._follow(int(index[at]), row, scale, last, z, days, float(level[at]))
             else:
-                forecast = self._raise(int(index[at]), row, scale, last, z, days, float(level[at]))
+                before = ordered[at, :length][::-1]
+                forecast = self._raise(int(index[at]), row, scale, last, z, days, float(level[at]), before, float(share[at]))
             if forecast:
                 found.append(forecast)
 
@@ -325,11 +341,23 @@ class TrendBank:
         return values - (ordered[11] + ordered[12]) / 2, course
 
     def _raise(
-        self, index: int, row: int, scale: int, last: int, z: FloatArray, course: FloatArray, level: float
+        self,
+        index: int,
+        row: int,
+        scale: int,
+        last: int,
+        z: FloatArray,
+        course: FloatArray,
+        level: float,
+        values: NDArray[np.generic],
+        share: float,
     ) -> Forecast | None:
         line = fit(scale, last, z)
         if line is None or line.sureness < SURE or line.recent < line.slope / 3:
             return None
+        before = values[: len(values) - (last + 1 - line.start // SPANS[scale])]
+        if len(before) and not level - float(np.fmax.reduce(before)) >= share * -level:
+            return None  # a tooth of a saw, within the height of an earlier one
         times = reach(line, course)
         span = line.now - line.start
         if times is None or times[1] > min(FARTHEST, OUTLOOK * span):
@@ -443,6 +471,8 @@ def fit(scale: int, last: int, z: FloatArray) -> Line | None:
     start = _bend(t, y)
     t, y = t[start:], y[start:]
     n = len(t)
+    if n < LEAST:
+        return None
     before, after = np.triu_indices(n, 1)
     rise, run = y[after] - y[before], t[after] - t[before]
     slopes = np.sort(rise / run)
@@ -458,7 +488,8 @@ def fit(scale: int, last: int, z: FloatArray) -> Line | None:
     half = n // 2
     recent = _slope(t[half:], y[half:])
     earlier = _slope(t[: n - half], y[: n - half])
-    moved = y + slope * (t[-1] - t)
+    bend = (recent - earlier) / max(1.0, (t[-1] - t[0]) / 2)
+    moved = y + max(slope, recent) * (t[-1] - t)
     level = float(np.median(moved[-max(3, n // 3) :]))
     width = SPANS[scale]
     end = len(z) - 1
@@ -469,7 +500,7 @@ def fit(scale: int, last: int, z: FloatArray) -> Line | None:
         slope=slope / width,
         slow=slow / width,
         fast=fast / width,
-        bend=max(0.0, recent - earlier) / (max(1.0, (t[-1] - t[0]) / 2) * width * width),
+        bend=bend / (width * width),
         sureness=sureness,
         recent=recent / width,
     )
@@ -489,7 +520,7 @@ def _bend(t: FloatArray, y: FloatArray) -> int:
     smooth[1:-1] = np.maximum(np.minimum(y[:-2], y[1:-1]), np.minimum(np.maximum(y[:-2], y[1:-1]), y[2:]))
     best, least = 0, math.inf
     centred = smooth - smooth.mean()
-    for start in range(len(t) - LEAST + 1):
+    for start in range(len(t) - SHORTEST + 1):
         hinge = np.maximum(t - t[start], 0.0)
         hinge = hinge - hinge.mean()
         steep = float((hinge * centred).sum()) / float((hinge * hinge).sum())
@@ -503,17 +534,22 @@ def _bend(t: FloatArray, y: FloatArray) -> int:
 def reach(line: Line, course: FloatArray) -> tuple[float, float, float] | None:
     """Earliest, middle and latest time until the limit, in finest blocks from ``line.now``; None if too far."""
     span = line.now - line.start
-    middle_slope = line.slope
-    fast = max(line.fast, line.recent, line.slope * 1.15)
-    slow = max(min(line.slow, line.recent, line.slope / 1.15), line.slope / 3)
+    fast = max(line.fast, line.recent) * MARGIN
+    slow = max(min(line.slow, line.recent) / MARGIN, line.slope / 3)
     step = 1.0 if span < 36 else float(HOUR)
-    wait = np.arange(0.0, min(FARTHEST * 1.0, OUTLOOK * span * 3) + step, step)
+    wait = np.arange(0.0, 3 * min(FARTHEST * 1.0, OUTLOOK * span) + step, step)
     rhythm = _course(course, line.now + wait)
-    middle = _first(wait, line.level + middle_slope * wait + rhythm)
+    # A slope of the later half is that of three quarters of the way: what it gained since is added.
+    gaining, losing = max(line.bend, 0.0), min(line.bend, 0.0)
+    if line.recent > line.fast:
+        middle = _first(wait, line.level + (line.recent + gaining * (span / 4 + wait / 2)) * wait + rhythm)
+    else:
+        middle = _first(wait, line.level + line.slope * wait + rhythm)
     if middle is None:
         return None
-    earliest = _first(wait, line.level + fast * wait + line.bend * wait * wait / 2 + rhythm)
-    latest = _first(wait, line.level + slow * wait + rhythm)
+    earliest = _first(wait, line.level + (fast + gaining * (span / 4 + wait / 2)) * wait + rhythm)
+    braked = np.maximum(slow + losing * (span / 4 + wait / 2), line.slope / 3)
+    latest = _first(wait, line.level + braked * wait + rhythm)
     return (
         min(middle, earliest if earliest is not None else middle),
         middle,
