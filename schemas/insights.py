@@ -31,7 +31,8 @@ class Insight(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     Times are epoch milliseconds of event time. ``insight_id`` and ``timestamp`` never change; a
     later revision replaces an earlier one. ``ttl`` is in epoch seconds. ``evidence`` holds the
     share of each family of evidence, summing to 1. ``expected…`` and ``observed`` are in the
-    metric's own unit, absent where there is none (an alarm has no expected value).
+    metric's own unit, absent where there is none (an alarm has no expected value). A prediction has the
+    ``limit`` that will be reached, when in the middle case (``limit_at``), and the interval around it.
     """
 
     insight_id: str
@@ -64,3 +65,7 @@ class Insight(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     rarity: str = ""
     related: list[str] = []
     source: str = ""
+    limit: float | None = None
+    limit_at: int | None = None
+    limit_earliest: int | None = None
+    limit_latest: int | None = None

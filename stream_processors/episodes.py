@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,7 +23,7 @@ LONGEST_MS = 7 * 86_400_000
 TTL_MS = 180 * 86_400_000
 """How long the Insights table keeps an insight, counted from its last revision."""
 
-EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit"]
+EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit", "prediction"]
 
 
 class Episode(msgspec.Struct, kw_only=True):
@@ -59,6 +59,29 @@ class Episode(msgspec.Struct, kw_only=True):
     message: str = ""
     source: str = ""
 
+    def details(self) -> dict[str, Any]:
+        """Fields of the insight that only this kind of episode has."""
+        return {}
+
+
+class PredictionEpisode(Episode, kw_only=True):
+    """An open prediction: the limit that will be reached, and when: in the middle case, at the earliest and latest."""
+
+    limit: float
+    limit_at: int
+    limit_earliest: int
+    limit_latest: int
+    confidence: int
+
+    def details(self) -> dict[str, Any]:
+        """The limit and its time."""
+        return {
+            "limit": self.limit,
+            "limit_at": self.limit_at,
+            "limit_earliest": self.limit_earliest,
+            "limit_latest": self.limit_latest,
+        }
+
 
 def insight_id(kind: str, resource: str, series: str, detector: str, opened_at: int) -> str:
     """Identity of an insight: 26 characters of base32 over what it is about and what opened it."""
@@ -77,6 +100,7 @@ _TYPES: dict[str, InsightType] = {
     "silence": "anomaly",
     "alarm": "alarm",
     "series-limit": "pattern",
+    "prediction": "prediction",
 }
 
 
@@ -127,4 +151,5 @@ def revise(
         dimensions=episode.dimensions,
         rarity=rarity,
         source=episode.source,
+        **episode.details(),
     )

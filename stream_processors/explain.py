@@ -7,7 +7,7 @@ import itertools
 from schemas.quantities import duration, quantity
 from schemas.times import moment
 from stream_processors.detectors.base import SEVERITY_SCORES
-from stream_processors.episodes import Episode
+from stream_processors.episodes import Episode, PredictionEpisode
 
 _CONFIDENCE = (
     (0.0, 0),
@@ -77,4 +77,36 @@ def series_limit(resource: str, limit: int) -> str:
     return (
         f"{resource} reports more than {limit:,} different series; further ones are archived but not scored. "
         "A metric name or dimension probably holds an id: take it out."
+    )
+
+
+def prediction(episode: PredictionEpisode, slope: float, since: int, now: int) -> str:
+    """Message of a limit that will be reached; ``slope`` is in the metric's unit an hour."""
+    name = f"{episode.series} of {episode.resource}"
+    level = quantity(episode.observed or 0.0, episode.unit)
+    when = duration(max(0, episode.limit_at - now))
+    early, late = (duration(max(0, at - now)) for at in (episode.limit_earliest, episode.limit_latest))
+    between = f" ({early} to {late})" if early != late else ""
+    moves = f"{'rising' if slope >= 0 else 'falling'} {_pace(abs(slope), episode.unit)} since {moment(since)}"
+    return f"{name} is {level}, {moves}; it reaches {quantity(episode.limit, episode.unit)} in about {when}{between}."
+
+
+def _pace(slope: float, unit: str | None) -> str:
+    size, span = (slope, "an hour") if slope >= 0.1 or unit != "Percent" else (slope * 24, "a day")
+    return f"{size:.2g} points {span}" if unit == "Percent" else f"{quantity(size, unit)} {span}"
+
+
+def prediction_near(episode: PredictionEpisode, level: float, now: int) -> str:
+    """Message of a limit that has come near, from an earlier forecast."""
+    return (
+        f"{episode.series} of {episode.resource} is {quantity(level, episode.unit)}; it reaches "
+        f"{quantity(episode.limit, episode.unit)} in about {duration(max(0, episode.limit_at - now))}."
+    )
+
+
+def prediction_over(episode: PredictionEpisode, level: float, now: int) -> str:
+    """Message of a forecast that is withdrawn."""
+    return (
+        f"{episode.series} of {episode.resource} no longer moves towards {quantity(episode.limit, episode.unit)}: it is "
+        f"{quantity(level, episode.unit)} at {moment(now)}. The forecast for {moment(episode.limit_at)} is withdrawn."
     )

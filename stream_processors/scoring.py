@@ -37,6 +37,7 @@ from stream_processors.episodes import (
     insight_id,
     revise,
 )
+from stream_processors.predictions import Predictions
 from stream_processors.records.batch import EventBatch
 
 MINUTE = 60_000
@@ -157,6 +158,7 @@ class Scorer:
             bank.append(1)  # row 0 stays fresh: it is what a reused row is set to
             self._blank[name] = bank.dump(np.zeros(1, np.int64))
         self._free_rows: dict[str, list[int]] = {name: [] for name in self.banks}
+        self.predictions = Predictions()
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
@@ -220,6 +222,7 @@ class Scorer:
         self.floor[slot] = -np.inf if low is None else low
         self.ceiling[slot] = np.inf if high is None else high
         self.allowance[slot] = rule.false_alarm_rate
+        self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))
@@ -258,6 +261,7 @@ class Scorer:
         if self.bank[slot] >= 0:
             self._free_rows[self.bank_names[self.bank[slot]]].append(int(self.row[slot]))
         self.bank[slot] = -1
+        self.predictions.drop(slot)
         self.core["due"][slot] = self.core["due_alone"][slot] = NEVER
         self.info[slot] = None
         self.open[slot] = self.dirty[slot] = False
@@ -365,6 +369,7 @@ class Scorer:
                 verdicts.append(found)
                 interval[mine] = found.interval
             self._clockwork(s, t[chosen], None if active is None else active[chosen], interval)
+            self.predictions.step(self.episodes, s, t[chosen], v[chosen], chosen, emitted)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
         self._episodes(slots, t, v, score, level, part, place, verdicts, emitted, outcome, start)
         emitted.sort(key=lambda pair: pair[0])
@@ -825,7 +830,7 @@ class Scorer:
             if (info := self.info[int(slot)]) is not None
         ]
         for resource, series in sorted(old):
-            for key in (("anomaly", resource, series), ("silence", resource, series)):
+            for key in [(kind, resource, series) for kind in ("anomaly", "silence", "prediction")]:
                 if key in self.episodes:
                     self.episodes[key].message = f"{series} of {resource} has not reported for long and is forgotten."
                     outcome.insights.append(self._close(key, self.watermark))

@@ -93,7 +93,7 @@ def _urgency(insight: Insight) -> str:
 
 
 def _has_value(insight: Insight) -> bool:
-    return insight.kind != "silence" and insight.type != "alarm" and insight.observed is not None
+    return insight.kind != "silence" and insight.type not in ("alarm", "prediction") and insight.observed is not None
 
 
 def _what(insight: Insight, limit: int) -> str:

@@ -75,7 +75,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values above or below the expected one are reported. ``at_most`` bounds the severity, of silence too. ``bounds``
     make values outside HIGH. ``false_alarms``, such as ``1 per 30 days``, sets how often ordinary
     values of one series may page, instead of the detector's own scale. ``silence`` tells whether the
-    series' falling silent is reported.
+    series' falling silent is reported, ``prediction`` whether it is foretold that it reaches its limit
+    (a bound of the rule, or the natural end of a share in use).
     """
 
     resource: str = "*"
@@ -88,6 +89,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maintenance: tuple[Window, ...] = ()
     bounds: Bounds | None = None
     false_alarms: str | None = None
+    prediction: bool = True
 
     def __post_init__(self) -> None:
         if self.detector in OWN:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,8 @@ LARGEST = 1e30
 _T = TypeVar("_T", bound=np.generic)
 _STATE = np.dtype(
     [
+        ("limit", "<f8"),
+        ("sign", "<f8"),
         ("first", "<i8"),
         ("block", "<i8"),
         ("sum", "<f8"),
@@ -91,7 +93,8 @@ class Forecast:
 
     ``level`` and ``limit`` are in the metric's own unit, ``slope`` in that unit an hour; ``since``,
     ``at`` (reached in the middle case), ``earliest`` and ``latest`` are epoch milliseconds.
-    ``sureness`` is Kendall's statistic in standard deviations.
+    ``sureness`` is Kendall's statistic in standard deviations. ``at`` is 0 where nothing new is known
+    of the time.
     """
 
     index: int
@@ -125,15 +128,12 @@ class Line:
 class TrendBank:
     """Trends of the series that have a limit.
 
-    Rows are addressed by position; ``add`` makes one and ``reset`` makes a row fresh again. The limit
-    and the direction belong to the configuration and are not part of what ``dump`` writes.
+    Rows are addressed by position; ``add`` makes one and ``reset`` makes a row fresh again.
     """
 
     def __init__(self) -> None:
         self._size = 0
-        self.limit: FloatArray = np.zeros(0)
-        self.sign: FloatArray = np.zeros(0)
-        self._columns: dict[str, NDArray[np.generic]] = {
+        self._columns: dict[str, NDArray[Any]] = {
             name: np.zeros((0, *_STATE[name].shape), _STATE[name].base.newbyteorder("=")) for name in _STATE.names or ()
         }
 
@@ -142,13 +142,12 @@ class TrendBank:
         return self._size
 
     def _column(self, name: str) -> NDArray[np.float64]:
-        return self._columns[name]  # type: ignore[return-value]
+        return self._columns[name]
 
     def add(self, limit: float, sign: float) -> int:
         """A new row of a series that must stay below (``sign`` 1) or above (-1) ``limit``; its position."""
-        if self._size == len(self.limit):
+        if self._size == len(self._columns["limit"]):
             more = max(16, self._size // 2)
-            self.limit, self.sign = _grown(self.limit, more), _grown(self.sign, more)
             self._columns = {name: _grown(column, more) for name, column in self._columns.items()}
         self._size += 1
         self.reset(self._size - 1, limit, sign)
@@ -156,9 +155,8 @@ class TrendBank:
 
     def reset(self, row: int, limit: float, sign: float) -> None:
         """Make a row that of an unseen series."""
-        self.limit[row], self.sign[row] = limit, sign
         for name, column in self._columns.items():
-            column[row] = 0
+            column[row] = {"limit": limit, "sign": sign}.get(name, 0)
             if name in ("first", "block"):
                 column[row] = -1
             elif name == "ring":
@@ -170,6 +168,14 @@ class TrendBank:
         """Forget that the row's trend was raised: it may be raised anew."""
         self._columns["scale"][row] = 0
 
+    def is_open(self, row: int) -> bool:
+        """Whether a trend was raised and not withdrawn."""
+        return bool(self._columns["scale"][row])
+
+    def give_up(self, row: int) -> None:
+        """Withdraw, when the next block closes, what an earlier state of the row had raised."""
+        self._columns["scale"][row], self._columns["top"][row] = 1, LARGEST
+
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * ROW_BYTES`` bytes, little-endian."""
         made = np.zeros(len(rows), _STATE)
@@ -178,21 +184,28 @@ class TrendBank:
         return made.tobytes()
 
     def restore(self, rows: IntArray, data: bytes) -> None:
-        """Set the rows from ``dump``; wrong numbers are harmless. Raises ValueError if the length does not fit."""
+        """Set the rows from ``dump``; rows that had another limit stay as they are. Wrong numbers are harmless.
+
+        Raises ValueError if the length does not fit.
+        """
         if len(data) != len(rows) * ROW_BYTES:
             raise ValueError(f"the state of {len(rows)} rows has {len(rows) * ROW_BYTES} bytes, not {len(data)}")
         block = np.frombuffer(data, _STATE)
+        limit, sign = self._columns["limit"], self._columns["sign"]
+        same = np.flatnonzero((block["limit"] == limit[rows]) & (block["sign"] == sign[rows]))
+        rows, block = rows[same], block[same]
         for name, column in self._columns.items():
             column[rows] = block[name]
-        scale = self._columns["scale"]
-        scale[rows] = np.minimum(np.maximum(block["scale"], 0), SCALES)
+        for name, most in (("scale", SCALES), ("block", 2**53), ("first", 2**53)):
+            column = self._columns[name]
+            column[rows] = np.minimum(np.maximum(column[rows], -1 if name != "scale" else 0), most)
 
     # ------------------------------------------------------------------ events
 
     def step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Forecast]:
         """Take in one event of each given row (distinct, in order of time a row) and tell what it led to."""
         current, total, count = self._column("block"), self._column("sum"), self._column("count")
-        distance = np.minimum((values - self.limit[rows]) * self.sign[rows], 0.0)
+        distance = np.minimum((values - self._column("limit")[rows]) * self._column("sign")[rows], 0.0)
         distance = np.maximum(distance, -LARGEST)
         block = timestamps // BLOCK
         same = block == current[rows]
@@ -257,7 +270,7 @@ class TrendBank:
             self._leave(scale, where, old[hole], ring[where, scale, place])
             ring[where, scale, place] = np.nan
 
-    def _leave(self, scale: int, rows: IntArray, ids: IntArray, value: NDArray[np.generic]) -> None:
+    def _leave(self, scale: int, rows: IntArray, ids: IntArray, value: NDArray[Any]) -> None:
         """Blocks that leave the ring, for those of number ``ids``: the highest of them is kept."""
         peak, past, epoch = self._columns["peak"], self._columns["past"], self._columns["epoch"]
         number = ids * SPANS[scale] // EPOCH
@@ -323,13 +336,13 @@ class TrendBank:
             if forecast:
                 found.append(forecast)
 
-    def _rested(self, row: int, scale: int, last: int, newest_first: NDArray[np.generic]) -> tuple[FloatArray, FloatArray]:
+    def _rested(self, row: int, scale: int, last: int, newest_first: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
         """Blocks without the course of the day, oldest first, and that course by the hour."""
         values = newest_first[::-1].astype(np.float64)
         course = self._columns["profile"][row].astype(np.float64)
         if int(self._columns["visits"][row].min()) < 1:
             course = np.zeros(RING)
-        ids = last - np.arange(len(values) - 1, -1, -1)
+        ids = last - np.arange(len(values) - 1, -1, -1, dtype=np.int64)
         if scale == 0:
             return values - _course(course, ids + 0.5), course
         if scale == 1:
@@ -349,7 +362,7 @@ class TrendBank:
         z: FloatArray,
         course: FloatArray,
         level: float,
-        values: NDArray[np.generic],
+        values: NDArray[Any],
         share: float,
     ) -> Forecast | None:
         line = fit(scale, last, z)
@@ -391,15 +404,15 @@ class TrendBank:
             columns["scale"][row] = 0
             highest = float(np.fmax.reduce(columns["ring"][row, own]))
             columns["peak"][row] = np.fmax(columns["peak"][row], np.float32(highest))
-            return Forecast(index, row, "withdrawn", self._outside(row, level), float(self.limit[row]))
+            return Forecast(index, row, "withdrawn", self._outside(row, level), float(self._columns["limit"][row]))
         line = fit(scale, last, z) if scale == own else None
-        if line is None or line.sureness < SURE or line.slope <= 0:
-            return None
-        times = reach(line, course)
-        return self._forecast(index, row, "moved", level, line, times) if times else None
+        times = reach(line, course) if line is not None and line.sureness >= SURE else None
+        if line is None or times is None:
+            return Forecast(index, row, "moved", self._outside(row, level), float(self._columns["limit"][row]))
+        return self._forecast(index, row, "moved", level, line, times)
 
     def _outside(self, row: int, distance: float) -> float:
-        return float(self.limit[row] + self.sign[row] * distance)
+        return float(self._columns["limit"][row] + self._columns["sign"][row] * distance)
 
     def _forecast(
         self,
@@ -416,8 +429,8 @@ class TrendBank:
             row=row,
             what=what,
             level=self._outside(row, level),
-            limit=float(self.limit[row]),
-            slope=float(self.sign[row]) * line.slope * HOUR,
+            limit=float(self._columns["limit"][row]),
+            slope=float(self._columns["sign"][row]) * line.slope * HOUR,
             since=int(self._columns["began"][row]) * BLOCK,
             at=middle,
             earliest=earliest,
@@ -430,17 +443,18 @@ def _grown(old: NDArray[_T], more: int) -> NDArray[_T]:
     return np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)])
 
 
-def _median(values: NDArray[np.generic]) -> NDArray[np.float32]:
+def _median(values: NDArray[Any]) -> NDArray[np.float32]:
     """Median of each row without its holes; NaN where all are holes."""
     ordered = np.sort(values, axis=1)  # holes last
     count = np.isfinite(ordered).sum(axis=1)
     low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, None] // 2, axis=1)[:, 0]
     high = np.take_along_axis(ordered, count[:, None] // 2 * (count[:, None] > 0), axis=1)[:, 0]
     high = np.where(count % 2 == 1, low, high)
-    return ((low + high) / 2).astype(np.float32)
+    middle: NDArray[np.float32] = ((low + high) / 2).astype(np.float32)
+    return middle
 
 
-def _level(scale: int, newest_first: NDArray[np.generic]) -> NDArray[np.float64]:
+def _level(scale: int, newest_first: NDArray[Any]) -> NDArray[np.float64]:
     """Where the series is now: the latest block, of the finest ones the middle of three."""
     a, b, c = (newest_first[:, k].astype(np.float64) for k in range(3))
     if scale:
@@ -449,10 +463,10 @@ def _level(scale: int, newest_first: NDArray[np.generic]) -> NDArray[np.float64]
     return np.where(np.isnan(middle), a, middle)
 
 
-def _course(course: FloatArray, block: FloatArray) -> FloatArray:
+def _course(course: FloatArray, block: NDArray[Any]) -> FloatArray:
     """The course of the day at positions in finest blocks, a straight line between the middles of hours."""
     hours = block / HOUR - 0.5
-    before = np.floor(hours)
+    before: FloatArray = np.floor(hours)
     part = hours - before
     number = before.astype(np.int64)
     from_hour, to_hour = course[number % RING], course[(number + 1) % RING]

@@ -23,9 +23,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from stream_processors.detectors import trend
 from stream_processors.detectors.base import IntArray
-from stream_processors.episodes import Episode
+from stream_processors.episodes import Episode, PredictionEpisode
 from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, UNSEEN, Scorer, SeriesInfo
 
 MAGIC = b"OPSRSNAP"
@@ -66,6 +68,12 @@ class Body(msgspec.Struct, frozen=True):
     heard: bool = False
 
 
+class BodyWithPredictions(Body, frozen=True):
+    """A body with open predictions, apart from the other episodes: versions that do not know them read the rest."""
+
+    predictions: list[PredictionEpisode] = []
+
+
 def encode(
     scorer: Scorer,
     *,
@@ -100,6 +108,18 @@ def encode(
                 rows=bank.dump(scorer.row[chosen[mine]].astype(np.int64)),
             )
         )
+    watched = np.flatnonzero(scorer.predictions.row[chosen] >= 0)
+    if len(watched):
+        banks.append(
+            BankRows(
+                name=trend.NAME,
+                version=trend.VERSION,
+                row_bytes=trend.ROW_BYTES,
+                series=watched.astype("<i8").tobytes(),
+                rows=scorer.predictions.bank.dump(scorer.predictions.row[chosen[watched]]),
+            )
+        )
+    episodes = [scorer.episodes[key] for key in sorted(scorer.episodes)]
     body = Body(
         kind="base" if full else "delta",
         watermark=scorer.watermark,
@@ -111,12 +131,15 @@ def encode(
         ],
         columns=columns.tobytes(),
         banks=banks,
-        episodes=[scorer.episodes[key] for key in sorted(scorer.episodes)],
+        episodes=[episode for episode in episodes if not isinstance(episode, PredictionEpisode)],
         limited=sorted(scorer.limited),
         alarms=sorted((resource, name, last) for (resource, name), last in scorer.alarm_times.items()),
         removed=[] if full else sorted(scorer.removed if removed is None else removed),
         heard=scorer.heard,
     )
+    predictions = [episode for episode in episodes if isinstance(episode, PredictionEpisode)]
+    if predictions:
+        body = BodyWithPredictions(**{name: getattr(body, name) for name in Body.__struct_fields__}, predictions=predictions)
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
 
@@ -130,7 +153,7 @@ def mark_clean(scorer: Scorer) -> None:
     scorer.removed.clear()
 
 
-def decode(data: bytes) -> Body:
+def decode(data: bytes) -> BodyWithPredictions:
     """Check and parse a snapshot.
 
     Raises DamagedSnapshot where the bytes are cut, altered, of another format, or inconsistent.
@@ -148,7 +171,7 @@ def decode(data: bytes) -> Body:
     if hashlib.sha256(content).digest() != digest:
         raise DamagedSnapshot("snapshot's checksum does not match its content")
     try:
-        body: Body = msgspec.msgpack.decode(content, type=Body)
+        body: BodyWithPredictions = msgspec.msgpack.decode(content, type=BodyWithPredictions)
     except (msgspec.DecodeError, RecursionError) as error:
         raise DamagedSnapshot(f"snapshot's content is not readable: {error}") from None
     _check(body)
@@ -185,6 +208,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     for name, column in scorer.core.items():
         column[slots[kept]] = columns[name][kept]
     for rows in body.banks:
+        if rows.name == trend.NAME and rows.version == trend.VERSION and rows.row_bytes == trend.ROW_BYTES:
+            _trends(scorer, rows, slots)
+            continue
         bank = scorer.banks.get(rows.name)
         if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
             if rows.series:
@@ -256,18 +282,31 @@ def _equip(scorer: Scorer, start: int) -> None:
             scorer.row[mine] = np.arange(len(bank) - len(mine), len(bank))
     for name, column in scorer.core.items():
         column[new] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
+    for slot, (info, rule) in enumerate(zip(fresh, rules, strict=True), start):
+        scorer.predictions.watch(slot, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
     scorer.open[new], scorer.dirty[new] = False, True
     if scorer.removed:
         scorer.removed.difference_update((info.resource, info.series) for info in fresh)
+
+
+def _trends(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
+    positions = np.frombuffer(rows.series, "<i8")
+    own = np.where(slots >= 0, scorer.predictions.row[slots], -1)[positions]
+    mine = np.flatnonzero(own >= 0)
+    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(positions), rows.row_bytes)
+    scorer.predictions.bank.restore(own[mine], raw[mine].tobytes())
 
 
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
     # An alarm's records are keyed by its own name, not by its resource: every child keeps what it may yet hear of.
     for key in [key for key in scorer.episodes if key[0] == "alarm" or keep(key[1])]:
         del scorer.episodes[key]
-    for episode in body.episodes:
+    predictions = body.predictions if isinstance(body, BodyWithPredictions) else []
+    for episode in [*body.episodes, *predictions]:
         if episode.kind == "alarm" or keep(episode.resource):
             scorer.episodes[episode.kind, episode.resource, episode.series] = episode
+    for resource in {episode.resource for episode in predictions if keep(episode.resource)}:
+        scorer.predictions.adopt(scorer.episodes, resource, scorer.resources.get(resource, {}))
     scorer.open[:] = False
     for kind, resource, series in scorer.episodes:
         slot = scorer.resources.get(resource, {}).get(series)
@@ -327,6 +366,6 @@ def describe(data: bytes) -> dict[str, Any]:
         "series": len(body.series),
         "bytes": len(data),
         "watermarkMinute": body.watermark // MINUTE,
-        "openEpisodes": len(body.episodes),
+        "openEpisodes": len(body.episodes) + len(body.predictions),
         "detectors": {rows.name: rows.version for rows in body.banks},
     }
