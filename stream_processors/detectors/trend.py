@@ -57,8 +57,10 @@ PROFILE_GAIN = 0.15
 """Least weight of the latest day in the course of the day."""
 ENDED = 0.5
 """A trend is over when it lost this share of its rise ..."""
+ONGOING = 0.25
+"""... or rose at less than this share of its usual pace for half as long as it had risen at first ..."""
 FULL = 0.05
-"""... or no longer rises, unless less than this share of its rise is left to the limit."""
+"""... unless less than this share of its rise is left to the limit."""
 LARGEST = 1e30
 
 _T = TypeVar("_T", bound=np.generic)
@@ -196,9 +198,10 @@ class TrendBank:
         rows, block = rows[same], block[same]
         for name, column in self._columns.items():
             column[rows] = block[name]
-        for name, most in (("scale", SCALES), ("block", 2**53), ("first", 2**53)):
-            column = self._columns[name]
-            column[rows] = np.minimum(np.maximum(column[rows], -1 if name != "scale" else 0), most)
+        scale, block, first = (self._columns[name] for name in ("scale", "block", "first"))
+        scale[rows] = np.minimum(np.maximum(scale[rows], 0), SCALES)
+        block[rows] = np.minimum(np.maximum(block[rows], -1), 2**50)
+        first[rows] = np.minimum(np.maximum(first[rows], -1), block[rows])
 
     # ------------------------------------------------------------------ events
 
@@ -314,7 +317,7 @@ class TrendBank:
         if not (ripe | watched).any():
             return
         ring = self._columns["ring"][rows, scale]
-        kept = np.minimum(age, RING)
+        kept = np.minimum(np.maximum(age, 1), RING)  # restored bytes may have put the beginning into the future
         offset = (ids[:, None] - np.arange(RING)) % RING  # how old the block in each column's place is: column 0 newest
         ordered = np.take_along_axis(ring, offset, axis=1)
         level = _level(scale, ordered)
@@ -396,9 +399,12 @@ class TrendBank:
         rise = max(top - low, 0.0)
         over = now < top - ENDED * rise
         if scale == own:
-            if now > top:
+            # Noise reaches a little higher now and then; a rise goes on at a fair share of its usual pace.
+            since = last - int(columns["top_at"][row])
+            usual = rise / max(1.0, float(columns["top_at"][row]) - float(columns["began"][row]) / SPANS[own])
+            if now > top + ONGOING * usual * since:
                 columns["top"][row], columns["top_at"][row] = now, last
-            elif last - int(columns["top_at"][row]) >= int(columns["patience"][row]) and -level > FULL * rise:
+            elif since >= int(columns["patience"][row]) and -level > FULL * rise:
                 over = True
         if over:
             columns["scale"][row] = 0
