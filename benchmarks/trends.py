@@ -131,10 +131,8 @@ def mass() -> None:
         begin = time.thread_time()
         told += bank.step(rows, np.full(len(rows), START + minute * MINUTE), values)
         spent += (time.thread_time() - begin) * (minute >= 3 * 1440)
-    raised_count = sum(forecast.what == "raised" for forecast in told)
-    print(
-        f"all leak at once         {spent / len(rows) * 1000:.1f} ms a series and day ({raised_count} of {len(rows)} foretold)"
-    )
+    count = sum(forecast.what == "raised" for forecast in told)
+    print(f"all leak at once         {spent / len(rows) * 1000:.1f} ms a series and day ({count} of {len(rows)} foretold)")
 
 
 def main() -> None:
