@@ -60,7 +60,7 @@ class Replay:
             if self.scorers:
                 self.orphans.append(shard)
             return scorer
-        parents = []
+        parents: list[tuple[list[snapshot.Body], Callable[[str], bool]]] = []
         for name in found.parents:
             held, parent = self.lineage(name), self.scorers.get(name)
             if parent is not None and held is not None:
