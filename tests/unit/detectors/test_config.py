@@ -185,7 +185,10 @@ def test_maintenance_holds_back_anomalies_and_silence_until_it_is_over() -> None
     back_in_time = ordered(values([50] * 125), values([50] * 160, begin=230), others)
     assert score(back_in_time, rules) == []
     gone = score(ordered(values([50] * 125), others), rules)
-    assert [(i.kind, i.resource, i.severity) for i in gone] == [("silence", "web-01", "MEDIUM"), ("silence", "web-01", "HIGH")]
+    assert [(i.kind, i.resource, i.severity) for i in gone] == [
+        ("silence", "web-01", "MEDIUM"),
+        ("silence", "web-01", "HIGH"),
+    ]
     assert gone[0].ttl >= (START + 240 * MINUTE) // 1000 + 180 * 86_400
     assert len(score(ordered(values([50] * 125), others), "")) == 2
 
