@@ -331,10 +331,16 @@ def run(series: Sequence[Labelled], config: DetectorConfig, progress: Callable[[
 
 
 def scores_of(
-    copies: Mapping[str, Sequence[Labelled]], config: DetectorConfig, progress: Callable[[int], object] = abs
+    copies: Mapping[str, Sequence[Labelled]],
+    config: DetectorConfig,
+    progress: Callable[[int], object] = abs,
+    banks: Callable[[], dict[str, Bank]] | None = None,
 ) -> dict[str, list[FloatArray]]:
-    """Scores of changed copies by the name of the change, all of them in the same batches: banks like many series."""
-    scorer = Scorer(config, watch_silence=False)
+    """Scores of changed copies by the name of the change, all of them in the same batches: banks like many series.
+
+    ``banks`` makes others than those of the configuration.
+    """
+    scorer = Scorer(config, banks, watch_silence=False)
     told = {change: [np.zeros(len(one.series.times)) for one in copy] for change, copy in copies.items()}
     flat = [(change, one, scores) for change, copy in copies.items() for one, scores in zip(copy, told[change], strict=True)]
     longest = max((len(one.series.times) for _, one, _ in flat), default=0)

@@ -239,9 +239,7 @@ def _print_fleet(report: Mapping[str, Any]) -> None:
         table.add_section()
     if report["faults"]:
         out.print(table)
-    table = _table(
-        "Pages", "all", "false", "false a host-month", "first 3 days", "at restarts", "silences", "events/s", "bytes"
-    )
+    table = _table("Pages", "all", "false", "false a host-month", "first 3 days", "at restarts", "silences")
     for name, one in report["detectors"].items():
         table.add_row(
             _short(name),
@@ -251,10 +249,11 @@ def _print_fleet(report: Mapping[str, Any]) -> None:
             str(one["falsePagesInTheFirstThreeDays"]),
             str(one["falsePagesAtHarmless"]),
             str(one["falsePagesByKind"]["silence"]),
-            f"{one['eventsASecond']:,.0f}",
-            f"{one['bytesASeries']:,.0f}",
         )
     out.print(table)
+    for name, one in report["detectors"].items():
+        text = f"{_short(name)}: {one['eventsASecond']:,.0f} events/s, {one['bytesASeries']:,.0f} bytes a series"
+        out.print(text, highlight=False, soft_wrap=True)
 
 
 # ---------------------------------------------------------------------- words

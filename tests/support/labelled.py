@@ -12,7 +12,7 @@ from tests.support.series import DAY, START, rhythm
 CADENCE = 300_000
 
 
-def folder(place: Path, *, folders: int = 3, files: int = 2, rows: int = 1500) -> Path:
+def folder(place: Path, *, folders: int = 3, files: int = 1, rows: int = 1000) -> Path:
     """Series of five minutes with a daily rhythm, each with one level shift that is labelled."""
     rng = np.random.default_rng(11)
     labels = {}

@@ -14,6 +14,7 @@ Knows neither the clock nor randomness, and imports neither river nor SciPy.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -82,6 +83,7 @@ _LARGEST = 1e100
 _GRAIN = 1e-13
 """Differences below this share of a value are rounding, not evidence."""
 
+SINGLE = "single values"
 _FAMILIES = ("spike", "time of day", "time of week", "range", "level", "restlessness")
 _CHANNELS = (
     # family, weight
@@ -145,6 +147,8 @@ class SeasonalBank(Bank):
     ----------
     rows
         Number of rows to start with.
+    without
+        Families that say nothing, and ``single values`` for the judge of these: for experiments.
 
     """
 
@@ -153,7 +157,13 @@ class SeasonalBank(Bank):
     families: ClassVar[tuple[str, ...]] = _FAMILIES
     row_bytes: ClassVar[int] = 8 * len(_COLUMNS) + (8 + 2) * _BINS
 
-    def __init__(self, rows: int = 0) -> None:
+    def __init__(self, rows: int = 0, *, without: Collection[str] = ()) -> None:
+        if unknown := set(without) - {*_FAMILIES, SINGLE}:
+            raise ValueError(
+                f"no evidence is called {', '.join(sorted(unknown))}; there are {', '.join((*_FAMILIES, SINGLE))}"
+            )
+        self._without = [_FAMILIES.index(name) for name in without if name != SINGLE]
+        self._singles = SINGLE not in without
         self._size = 0
         self._state: FloatArray = np.zeros((0, len(_COLUMNS)))
         self._bins: FloatArray = np.zeros((0, _BINS))
@@ -337,6 +347,8 @@ class SeasonalBank(Bank):
         total = np.zeros(len(rows))
         gains = [_GAINS[_level(column[f"gain{family}"])] for family in range(len(_FAMILIES))]
         smoothing = 1.0 - np.exp(-lapse / _SMOOTH[1])
+        for family in self._without:
+            families[family][:] = 0.0
         for family, parts in enumerate(families):
             parts *= gains[family]
             total += parts
@@ -358,7 +370,7 @@ class SeasonalBank(Bank):
         single = 0.5 * rarity / (wanted * np.maximum(1.0, column["tail_factor"]))
         # Before two days have shown the rhythm, a single value must be rarer by up to this power.
         single /= 1.0 + 1.4 * np.maximum(1.0 - days_known / 2.0, 0.0)
-        single = np.minimum(single * gains[0], 1.0)
+        single = np.minimum(single * gains[0], 1.0) if self._singles else np.zeros(len(rows))
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
         _close_day(column, time, age, interval, evidence, rarity)
