@@ -74,6 +74,10 @@ def moment(text: object, where: str) -> int:
         raise Problem(message) from None
 
 
+def _written(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of people's making; Problem where it is none."""
     try:
@@ -104,7 +108,14 @@ def load(folder: Path) -> list[Labelled]:
         path = folder / "data" / key
         if not path.is_file():
             raise Problem(f"{path} does not exist, but {place} labels it; add the file or remove the label")
-        found.append(Labelled(labelled.read(path, Path(key)), tuple(windows)))
+        one = labelled.read(path, Path(key))
+        if windows and not one.times:
+            raise Problem(f"{path} has no rows, but {place} has windows of it; add the rows or remove the windows")
+        for start, end in windows:
+            if start > max(one.times) or end < min(one.times):
+                told = f"{_written(start)} to {_written(end)}"
+                raise Problem(f"{place}: the window {told} of {key} lies outside of the file's rows; correct or remove it")
+        found.append(Labelled(one, tuple(windows)))
     return found
 
 

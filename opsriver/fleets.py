@@ -229,7 +229,8 @@ def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
     for kind in sorted({fault.kind for fault in fleet.faults}):
         mine = [fault for fault in fleet.faults if fault.kind == kind]
         delays = [delay for fault in mine if (delay := _delay(fleet, fault, pages)) is not None]
-        seen = sum(_delay(fleet, fault, notes) is not None for fault in mine)
+        # An insight that was open before, and is escalated by the fault, has told of it too.
+        seen = sum(any(_delay(fleet, fault, ones) is not None for ones in (notes, pages)) for fault in mine)
         kinds[kind] = {
             "faults": len(mine),
             "paged": len(delays),

@@ -15,24 +15,24 @@ from tests.support.series import MINUTE, noise, run, times
 
 
 def test_a_family_that_is_switched_off_has_no_share_and_the_others_go_on() -> None:
-    stamps = times(1500, 5 * MINUTE)
-    values = noise("gaussian", (1500, 2), np.random.default_rng(2))
-    values[1000:] += 30
-    usual = run(SeasonalBank(2), stamps, values)
-    for number, family in enumerate(SeasonalBank.families[1:], 1):
-        told = run(SeasonalBank(2, without=[family]), stamps, values)
-        assert not told.evidence[:, :, number].any()
-        assert told.pages.any()
-    assert usual.evidence[:, :, 4].any()
-    slow_only = run(SeasonalBank(2, without=[SINGLE]), stamps, values)
-    assert slow_only.level.max() <= usual.level.max()
-    assert not run(SeasonalBank(2, without=[*SeasonalBank.families, SINGLE]), stamps, values).level.any()
-    with pytest.raises(ValueError, match="'?magic"):
+    stamps = times(400, 5 * MINUTE)
+    values = noise("gaussian", (400, 16), np.random.default_rng(2))
+    values[300:] += 30
+    usual = run(SeasonalBank(16), stamps, values)
+    level = SeasonalBank.families.index("level")
+    told = run(SeasonalBank(16, without=["level"]), stamps, values)
+    assert usual.evidence[:, :, level].any()
+    assert not told.evidence[:, :, level].any()
+    assert told.pages.any()
+    slow_only = run(SeasonalBank(16, without=[SINGLE]), stamps, values)
+    assert (slow_only.level <= usual.level).all()
+    assert not run(SeasonalBank(16, without=[*SeasonalBank.families, SINGLE]), stamps, values).level.any()
+    with pytest.raises(ValueError, match="no evidence is called magic"):
         SeasonalBank(without=["magic"])
 
 
 def test_the_ablation_names_every_family_and_scores_everything_as_evaluate_does(tmp_path: Path) -> None:
-    series = evaluation.load(folder(tmp_path, folders=2, rows=700))
+    series = evaluation.load(folder(tmp_path, folders=1, rows=300))
     found = ablation.run(series, ["negated"])
     assert list(found) == ["everything", *SeasonalBank.families, SINGLE]
     judged = evaluation.evaluate(series, evaluation.named([], None), splits=0)["detectors"]["seasonal"]

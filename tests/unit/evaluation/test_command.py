@@ -88,6 +88,17 @@ def test_tables_name_what_they_measure_within_eighty_columns(series: Path) -> No
     assert max(map(len, done.stdout.splitlines()[1:])) <= 80
 
 
+def test_series_without_any_window_have_no_score_but_false_alarms(tmp_path: Path) -> None:
+    calm = folder(tmp_path / "calm", folders=1, rows=300)
+    labels = calm / "labels" / "combined_windows.json"
+    labels.write_text(json.dumps({key: [] for key in json.loads(labels.read_text())}))
+    done = run(calm, "--splits", 3, "--json")
+    judged = json.loads(done.stdout)[0]["detectors"]["seasonal"]
+    assert judged["default"]["standard"]["score"] is None
+    assert judged["atDefault"]["falseAlarms"] >= 1
+    assert run(calm, "--splits", 3).returncode == 0
+
+
 def broken(name: str) -> Callable[[Path], list[object]]:
     """Arguments that cannot be judged, made in a folder."""
 
@@ -99,11 +110,14 @@ def broken(name: str) -> Callable[[Path], list[object]]:
             "labels": "{", "no labels": "{}", "windows": '{"a.csv": 3}', "time": '{"group0/series0.csv": [["x", "y"]]}',
             "turned": '{"group0/series0.csv": [[2000, 1000]]}', "no file": '{"group0/other.csv": []}',
             "outside": '{"../../secret.csv": []}',
+            "elsewhere": '{"group0/series0.csv": [["2001-01-01", "2001-01-02"]]}',
         }  # fmt: skip
         if name in texts:
             labels.write_text(texts[name])
         elif name == "columns":
             data.write_text("when,what\n1,2\n")
+        elif name == "no rows":
+            data.write_text("timestamp,value\n")
         elif name == "row time":
             data.write_text("timestamp,value\nnoon,2\n")
         elif name == "empty folder":
@@ -135,7 +149,8 @@ def broken(name: str) -> Callable[[Path], list[object]]:
     [
         ("labels", "is not valid JSON"), ("no labels", "names no series"), ("windows", "list of [start, end]"),
         ("time", "'x' is not a time"), ("turned", "ends before it starts"), ("no file", "does not exist"),
-        ("outside", "../../secret.csv"), ("columns", "needs timestamp and value"), ("row time", "'noon' is not a time"),
+        ("outside", "../../secret.csv"), 
+        ("elsewhere", "2001-01-01T00:00:00Z"), ("no rows", "has no rows"), ("columns", "needs timestamp and value"), ("row time", "'noon' is not a time"),
         ("empty folder", "docs/evaluation.md"), ("no folder", "is not a folder"), ("truth", 'no list "faults"'),
         ("no truth", "has no truth.json"), ("fault", "fault 1"), ("detector", "'magic' is not known"),
         ("rules", "'high'"),

@@ -61,6 +61,12 @@ def test_a_page_within_a_fault_or_shortly_after_is_a_hit_with_its_delay() -> Non
     assert late["falsePages"] == 0  # the second is the echo of its fault: no hit, but not false
 
 
+def test_an_older_insight_that_a_fault_makes_page_has_reported_it() -> None:
+    told = fleets.judge(made(fault(1000, 1100)), [insight(900, "LOW"), insight(1005, opened=900, transition="escalated")])
+    assert (told["faults"]["spike"]["paged"], told["faults"]["spike"]["reportedAtAll"]) == (1, 1)
+    assert told["falsePages"] == 0
+
+
 def test_pages_elsewhere_are_false_and_counted_a_host_month() -> None:
     fleet = made(fault(1000, 1003), harmless=(Harmless("b", "restart", at(8000), at(8003)),))
     told = fleets.judge(
