@@ -10,7 +10,7 @@ import fnmatch
 import math
 import re
 import tomllib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -186,6 +186,8 @@ def _told(error: str, document: object) -> str:
         if "unknown field" in message:
             known = _KEYS.get(keys[-1], DetectorConfig).__struct_fields__
             message += f"; it may have {', '.join(known)}"
+        elif message.startswith("Invalid enum"):
+            message += f"; it may be {', '.join(get_args(get_type_hints(Rule)[keys[-1]]))}"
         elif not isinstance(value, dict | list):
             message += f", not {str(value)[:60]!r}"
         message += "; docs/configuration.md has every key with an example"
