@@ -72,6 +72,28 @@ def draw(
     threshold
         A threshold to draw beside the severities' own.
     """
+    made = figure(result, windows, title=title, judged_from=judged_from, threshold=threshold)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.savefig(partial, format="png", metadata={"Software": None})
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise Problem(f"{target} cannot be written: {error.strerror}; choose another folder for --pictures") from None
+    return target
+
+
+def figure(
+    result: Scored,
+    windows: Sequence[tuple[int, int]],
+    *,
+    title: str,
+    unit: str = "",
+    judged_from: int = 0,
+    threshold: float | None = None,
+) -> Any:
+    """The picture as a Matplotlib figure; ``unit`` is the value's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
@@ -94,6 +116,9 @@ def draw(
                     times[0], times[judged_from], facecolor="none", edgecolor="#d5dbe1", hatch="///", lw=0, zorder=0
                 )
         value.set_xlim(times[0], times[-1])
+    if unit:
+        value.set_ylabel(f"value ({unit})", fontsize=9, color=_GREY)
+    score.set_xlabel("time (UTC)", fontsize=9, color=_GREY)
     locator = AutoDateLocator(minticks=6, maxticks=14)  # type: ignore[no-untyped-call]
     score.xaxis.set_major_locator(locator)
     score.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -101,15 +126,7 @@ def draw(
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_GREY, labelsize=8.5)
     _legend(figure, bool(windows), judged_from > 0, any(mark.paged is not None for mark in marks(result)))
-    partial = target.with_name(target.name + ".partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format="png", metadata={"Software": None})
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise Problem(f"{target} cannot be written: {error.strerror}; choose another folder for --pictures") from None
-    return target
+    return figure
 
 
 def _date(moment: int) -> Any:
