@@ -249,16 +249,16 @@ def _writer(store: FolderStore) -> ArchiveWriter:
     return ArchiveWriter(_Folder(store), "")
 
 
-def simulate(folder: Path, hosts: int, days: int = DAYS, cadence: int = CADENCE_MS) -> None:
+def simulate(folder: Path, hosts: int) -> None:
     """Simulate a fleet as ``opsriver simulate`` does, score it, and archive events and insights in a folder.
 
     Everything is done by what does it in the pipeline: wire format, decoder, scoring core, archive writer.
     """
     from agents.simulator import Fleet
 
-    end = BEGIN + days * 24 * HOUR_MS
+    end = BEGIN + DAYS * 24 * HOUR_MS
     faults = max(4, round(hosts * FAULTS_A_HOST))
-    fleet = Fleet(hosts=hosts, seed=SEED, start=BEGIN, end=end, cadence=cadence, faults=faults, varied=True)
+    fleet = Fleet(hosts=hosts, seed=SEED, start=BEGIN, end=end, cadence=CADENCE_MS, faults=faults, varied=True)
     store = FolderStore(folder)
     writer, scorer = _writer(store), Scorer()
     encode = msgspec.json.Encoder().encode

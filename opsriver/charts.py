@@ -98,7 +98,7 @@ def fleet(source: Source, metric: str, most: int = 40) -> Picture:
         row[:] = (row - usual) / (spread if spread > 0 else 1.0)
     figure, axes = _figure(13, 1.8 + 0.24 * len(hosts))
     edges = [_date((first + n) * _HOUR) for n in range(grid.shape[1] + 1)]
-    mesh = axes.pcolormesh(edges, np.arange(len(hosts) + 1) - 0.5, grid, cmap="RdBu_r", vmin=-4, vmax=4, alpha=0.75)
+    mesh = axes.pcolormesh(edges, np.arange(len(hosts) + 1) - 0.5, grid, cmap="RdBu_r", vmin=-6, vmax=6)
     bar = figure.colorbar(mesh, ax=axes, pad=0.01, fraction=0.03, extend="both")
     bar.set_label("distance from the host's median\n(robust standard deviations)", fontsize=8.5, color=_GREY)
     shown: set[str] = set()
@@ -266,6 +266,7 @@ def split(parts: Mapping[str, pa.Table], *, title: str) -> Picture:
         at = [_date(one * _HOUR) for one in counts["hour"].to_pylist()]
         above.bar(at, counts["label_count"].to_pylist(), width=1 / 24, align="edge", color=_SERIES[number], label=name)
         below.bar(at, counts["label_sum"].to_pylist(), width=1 / 24, align="edge", color=_SERIES[number])
+    above.margins(x=0)
     above.set_ylabel("rows an hour", fontsize=9, color=_GREY)
     below.set_ylabel("anomalous an hour", fontsize=9, color=_GREY)
     above.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(parts), frameon=False, fontsize=8.5)

@@ -36,7 +36,7 @@ def execute(path: Path, folder: Path, **variables: str) -> Any:
     (kernels / "kernel.json").write_bytes(
         json.dumps({
             "argv": [sys.executable, "-Xfrozen_modules=off", "-W", "error::UserWarning:opsriver", "-m", "ipykernel_launcher",
-                     "-f", "{connection_file}"],
+                     "-f", "{connection_file}", "--log-level=ERROR"],
             "display_name": "test", "language": "python",
         }).encode()
     )  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_notebook_is_kept_without_outputs_and_names_no_machine(path: Path) -> 
 
 def test_the_archive_notebook_reads_a_running_stack(stack: Stack, eventually: Callable[..., Any], tmp_path: Path) -> None:
     from agents.producer import Producer
-    from agents.simulator import Fleet, KINDS
+    from agents.simulator import KINDS, Fleet
     from consumers.archive.reader import Archive
     from consumers.archive.store import BucketStore
 
