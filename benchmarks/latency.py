@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -112,6 +113,12 @@ class Run:
                     found[host] = min(one.at, found.get(host, one.at))
         return found
 
+    def busy(self) -> dict[str, float]:
+        """CPU seconds so far of the emulator, of the functions that run below it, and of the mapper."""
+        emulator = psutil.Process(self.stack.emulator.pid)
+        found = {"emulator": _cpu(emulator), "functions": sum(map(_cpu, emulator.children(recursive=True)))}
+        return {**found, "mapper": _cpu(psutil.Process(self.stack.mapper.pid))}
+
     def result(self, seconds: int, put: int, took: float, window: int) -> dict[str, Any]:
         ways: dict[str, Any] = {}
         for way in ("HTTP", "SQS"):
@@ -141,6 +148,14 @@ class Run:
         }
 
 
+def _cpu(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
 def run(seconds: int = 60) -> dict[str, Any]:
     """Start, load, wait, stop. At most 120 seconds, as each host shows its fault once."""
     seconds = max(WARM_SECONDS + 5, min(seconds, HOSTS // FAULTS))
@@ -152,14 +167,15 @@ def run(seconds: int = 60) -> dict[str, Any]:
             try:
                 web.subscribe(one.stack.client("sns"), one.stack.outputs["AlertTopicArn"])
                 window = one.window()
-                began = time.monotonic()
+                before, began = one.busy(), time.monotonic()
                 put = one.feed(seconds)
                 took = time.monotonic() - began
+                cores = {name: round((value - before[name]) / took, 2) for name, value in one.busy().items()}
                 one.wait()
             finally:
                 queue.close()
                 web.close()
-            return one.result(seconds, put, took, window)
+            return {**one.result(seconds, put, took, window), "coresUsed": cores}
         finally:
             embedded.stop(one.state)
 
@@ -176,7 +192,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(
         f"batch window {found['batchWindowSeconds']} s, target {found['targetSeconds']} s at the 99th percentile; "
         f"{found['events']:,} events in {found['seconds']} s, {found['faults']} faults; puts were late by at most "
-        f"{found['longestPutDelay']} s; load of the machine {found['load']:.1f} on {found['cores']} cores"
+        f"{found['longestPutDelay']} s; load of the machine {found['load']:.1f} on {found['cores']} cores, of which "
+        + ", ".join(f"{name} used {value}" for name, value in found["coresUsed"].items())
     )
 
 
