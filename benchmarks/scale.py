@@ -31,6 +31,7 @@ from benchmarks.load import START
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.records.batch import EventBatch
 from stream_processors.scoring import Scorer
+from stream_processors.state.checkpoint import Checkpoint, HashRange, Restored
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -293,6 +294,55 @@ def checkpoints(rounds: int) -> dict[str, Any]:
     }
 
 
+class Objects:
+    """As much of S3 and of a table as a checkpoint needs, in memory, and the bytes that were put."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, int] = {}
+        self.put = 0
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:  # noqa: ARG002, N803
+        self.objects[Key] = len(Body)
+        self.put += len(Body)
+
+    def put_item(self, **_: Any) -> None:
+        """The pointer moves."""
+
+    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
+        return {"Contents": [{"Key": key} for key in sorted(self.objects)]}
+
+    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> None:  # noqa: ARG002, N803
+        for one in Delete["Objects"]:
+            self.objects.pop(one["Key"], None)
+
+
+def chains(sizes: Sequence[int] = FIT_SERIES, touched: int = 200, batches: int = 128) -> dict[str, Any]:
+    """What checkpoints write over many batches, in shares of what each batch touched, by all series."""
+    found = {}
+    for series in sizes:
+        load, store = Load(), Objects()
+        scorer = scorer_of(series, load, rounds=1)
+        checkpoint = Checkpoint(store, store, table="table", bucket="bucket", stream="stream")
+        held = Restored(scorer, None, HashRange(), [], [])
+        checkpoint.commit("shard", held, "0")
+        base, store.put = store.put, 0
+        longest = 0
+        began, scoring = time.process_time(), 0.0
+        for number in range(1, batches + 1):
+            before = time.process_time()
+            scorer.process(load.even(series, touched))
+            scoring += time.process_time() - before
+            pointer = checkpoint.commit("shard", held, str(number))
+            longest = max(longest, len(pointer.chain))
+        found[str(series)] = {
+            "timesTouched": round(store.put / (batches * touched * base / series), 2),
+            "millisecondsABatch": round(1e3 * (time.process_time() - began - scoring) / batches, 2),
+            "longestChain": longest,
+            "objects": len(store.objects),
+        }
+    return {"touched": touched, "batches": batches, "sizes": found}
+
+
 def skew(rounds: int, hot: int = 10, count: int = 20_000) -> dict[str, Any]:
     """Cost of the same number of events on a few hot series against all of them even."""
     load = Load()
@@ -319,6 +369,7 @@ def run(rounds: int = 5, *, million: bool = False) -> dict[str, Any]:
         "events": by_events(rounds),
         "untouched": by_untouched(rounds),
         "checkpoints": checkpoints(rounds),
+        "chains": chains(),
         "skew": skew(rounds),
     }
 
@@ -346,6 +397,15 @@ def show(found: dict[str, Any], console: Console) -> None:
         table.add_row(
             name, " ".join(f"{size:,}" for size in one["sizes"]), " ".join(f"{1e3 * s:.1f}" for s in one["seconds"]),
             f"{1e6 * one['slope']:.3f} ms", f"{one['r2']:.4f}", f"{one['change']:+.0%}",
+        )  # fmt: skip
+    console.print(table)
+    many = found["chains"]
+    table = Table("series", "times what was touched", "ms a batch", "longest chain", "objects")
+    table.title = f"Checkpoints of {many['batches']} batches that touch {many['touched']} series each"
+    for size, one in many["sizes"].items():
+        table.add_row(
+            f"{int(size):,}", f"{one['timesTouched']}", f"{one['millisecondsABatch']}", f"{one['longestChain']}",
+            f"{one['objects']}",
         )  # fmt: skip
     console.print(table)
     kept, hot = found["checkpoints"], found["skew"]
