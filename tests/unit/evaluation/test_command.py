@@ -149,8 +149,9 @@ def broken(name: str) -> Callable[[Path], list[object]]:
     [
         ("labels", "is not valid JSON"), ("no labels", "names no series"), ("windows", "list of [start, end]"),
         ("time", "'x' is not a time"), ("turned", "ends before it starts"), ("no file", "does not exist"),
-        ("outside", "../../secret.csv"), 
-        ("elsewhere", "2001-01-01T00:00:00Z"), ("no rows", "has no rows"), ("columns", "needs timestamp and value"), ("row time", "'noon' is not a time"),
+        ("outside", "../../secret.csv"),
+        ("elsewhere", "2001-01-01T00:00:00Z"), ("no rows", "has no rows"),
+        ("columns", "needs timestamp and value"), ("row time", "'noon' is not a time"),
         ("empty folder", "docs/evaluation.md"), ("no folder", "is not a folder"), ("truth", 'no list "faults"'),
         ("no truth", "has no truth.json"), ("fault", "fault 1"), ("detector", "'magic' is not known"),
         ("rules", "'high'"),
