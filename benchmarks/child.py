@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,23 @@ class Child:
 
     def __init__(self, name: str, command: list[str], folder: Path) -> None:
         self.name = name
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by close(); a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True, cwd=folder
         )
-        self.ready = self._answer()
+        try:
+            self.ready = self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            said = self._process.stderr.read() if self._process.stderr else ""
-            raise Ended(f"{self.name} ended with status {self._process.wait()}: {said.strip().splitlines()[-1:]}")
+            status = self._process.wait()
+            self._said.seek(0)
+            last = (self._said.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise Ended(f"{self.name} ended with status {status}: {last}")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -41,3 +49,4 @@ class Child:
         """End the process."""
         self._process.terminate()
         self._process.communicate()
+        self._said.close()

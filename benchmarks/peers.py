@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peer
+from benchmarks.child import Child, Ended
 from benchmarks.load import events, records
 from benchmarks.measure import Timed, ratio
 from benchmarks.path import Stretches, same_work, whole_path
@@ -42,38 +43,12 @@ class NotInstalled(RuntimeError):
     """A peer's environment cannot be made on this Python."""
 
 
-class Process:
-    """A peer that stays up and runs once a line."""
-
-    def __init__(self, name: str, work: Path) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [str(python(name)), str(ROOT / "benchmarks" / f"peer_{name}.py"), str(work)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=work.parent,
-        )  # fmt: skip
-        self.events = int(self._answer()["ready"])
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise NotInstalled(f"{self.name} ended with status {self._process.wait()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def seconds(self, kind: str) -> float:
-        """CPU seconds of one run over the work."""
-        if self._process.stdin:
-            self._process.stdin.write(kind + "\n")
-            self._process.stdin.flush()
-        found = self._answer()
-        if found["events"] != self.events:
-            raise RuntimeError(f"{self.name} gave {found['events']} of {self.events} events")
-        return float(found["seconds"])
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.wait(10)
+def seconds(child: Child, kind: str) -> float:
+    """CPU seconds of one run of a peer over the work."""
+    found = child.ask(kind)
+    if found["events"] != child.ready["ready"]:
+        raise RuntimeError(f"{child.name} gave {found['events']} of {child.ready['ready']} events")
+    return float(found["seconds"])
 
 
 def python(name: str) -> Path:
@@ -111,13 +86,14 @@ def run(series: int = 10_000, count: int = 200_000, rounds: int = 5) -> dict[str
     work.parent.mkdir(parents=True, exist_ok=True)
     peer.write(work, [(one.partition_key, one.data) for one in records(events(series, count))])
     missing: dict[str, str] = {}
-    running: dict[str, Process] = {}
+    running: dict[str, Child] = {}
     try:
         for name in TARGETS:
             try:
                 install(name)
-                running[name] = Process(name, work)
-            except NotInstalled as reason:
+                command = [str(python(name)), str(ROOT / "benchmarks" / f"peer_{name}.py"), str(work)]
+                running[name] = Child(name, command, work.parent)
+            except (NotInstalled, Ended) as reason:
                 missing[name] = str(reason)
         timed = {
             one: Timed(one, count)
@@ -135,19 +111,19 @@ def run(series: int = 10_000, count: int = 200_000, rounds: int = 5) -> dict[str
     return _result(timed, running, missing, series, count)
 
 
-def _round(running: dict[str, Process], scorer: Any, stretches: Iterator[Any]) -> Iterator[tuple[str, float]]:
+def _round(running: dict[str, Child], scorer: Any, stretches: Iterator[Any]) -> Iterator[tuple[str, float]]:
     for name, does in ((OURS, whole_path), (OURS_SAME, same_work)):
         batch = next(stretches)
         began = time.process_time()
         does(batch, scorer)
         yield name, time.process_time() - began
-    for name, process in running.items():
+    for name, child in running.items():
         for kind in KINDS[name]:
-            yield f"{name}, {kind}", process.seconds(kind)
+            yield f"{name}, {kind}", seconds(child, kind)
 
 
 def _result(
-    timed: dict[str, Timed], running: dict[str, Process], missing: dict[str, str], series: int, count: int
+    timed: dict[str, Timed], running: dict[str, Child], missing: dict[str, str], series: int, count: int
 ) -> dict[str, Any]:
     return {
         "series": series,
