@@ -24,8 +24,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"01": 2, "02": 2, "03": 1, "04": 2, "05": 1, "06": 2}
 TABLES = {"01": 3, "02": 1, "03": 3, "04": 1, "05": 3, "06": 2}
 
-pytestmark = pytest.mark.xdist_group("notebooks")
-
 
 def execute(path: Path, folder: Path, **variables: str) -> Any:
     """Run a notebook in a kernel of this interpreter; everything that it writes comes into ``folder``."""
@@ -44,7 +42,7 @@ def execute(path: Path, folder: Path, **variables: str) -> Any:
         "JUPYTER_PATH": str(folder / "jupyter"), "JUPYTER_DATA_DIR": str(folder / "jupyter"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "IPYTHONDIR": str(folder / "ipython"), "MPLCONFIGDIR": str(folder / "mpl"), "PYTHONPATH": str(ROOT),
-        "OPSRIVER_NOTEBOOK_FOLDER": str(folder / "data"), "OPSRIVER_NOTEBOOK_HOSTS": "6", **variables,
+        "OPSRIVER_NOTEBOOK_FOLDER": str(folder / "data"), "OPSRIVER_NOTEBOOK_HOSTS": "4", **variables,
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
@@ -83,6 +81,7 @@ def test_there_are_six() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")  # they share a folder
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_a_notebook_runs_and_shows_pictures_and_tables(path: Path, folder: Path) -> None:
     book = execute(path, folder)
