@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from consumers.archive.layout import COMPACTED, HOUR_MS, partition
 from schemas.arrow import EVENTS, INSIGHTS, NAMES, SORT
@@ -27,7 +29,6 @@ ROW_GROUP = 64 * 1024
 """Rows of a row group in the file of a batch."""
 NARROW_GROUP = 16 * 1024
 """Rows of a row group in a compacted file: what a query for one host reads at least."""
-KINDS = ("metric", "alarm", "feedback", "tick")
 BATCHES = pa.schema(
     [pa.field("sequence", NAMES, nullable=False) if field.name == "sequence" else field for field in EVENTS],
     metadata=EVENTS.metadata,
@@ -46,56 +47,71 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     ``arrivals`` has the arrival of each Kinesis record (epoch ms), for signals, which carry none;
     without it a signal's own time stands for it.
     """
-    count, signals = len(batch), batch.signals
-    total = count + len(signals)
-    kinds = [_kind(s.signal) for s in signals]
-    details: list[str | None] = [None] * count + [msgspec.json.encode(s.signal).decode() for s in signals]
-    nothing: list[None] = [None] * len(signals)
-    columns: dict[str, Any] = {
-        "shard": _coded([0] * total, [shard]),
-        "sequence": _coded(batch.record + [s.record for s in signals], batch.sequence_numbers),
-        "sub_sequence": batch.sub_sequence + [s.sub_sequence for s in signals],
-        "item": batch.item + [s.item for s in signals],
-        "kind": _coded([0] * count + [KINDS.index(kind) for kind in kinds], KINDS),
-        "resource": batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals],
-        "metric": batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals],
-        "series": batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals],
-        "timestamp": batch.timestamp + [s.signal.timestamp for s in signals],
-        "arrival": batch.arrival + [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals],
-        "value": batch.value + nothing,
-        "unit": batch.unit + nothing,
+    signals = batch.signals
+    metrics, others = len(batch), len(signals)
+    nothing: list[None] = [None] * others
+    record = np.array(batch.record + [s.record for s in signals], np.int32)
+    columns: dict[str, pa.Array] = {
+        "shard": _repeated(shard, metrics + others),
+        "sequence": pa.DictionaryArray.from_arrays(record, pa.array(batch.sequence_numbers, pa.string())),
+        "sub_sequence": _integers(batch.sub_sequence + [s.sub_sequence for s in signals], "sub_sequence"),
+        "item": _integers(batch.item + [s.item for s in signals], "item"),
+        "kind": _joined(_repeated("metric", metrics), [_kind(s.signal) for s in signals]),
+        "resource": _texts(batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals]),
+        "metric": _texts(batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals]),
+        "series": _texts(batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals]),
+        "timestamp": _integers(batch.timestamp + [s.signal.timestamp for s in signals], "timestamp"),
+        "arrival": _integers(
+            batch.arrival + [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals], "arrival"
+        ),
+        "value": _joined(pa.array(np.array(batch.value, np.float64)), nothing),
+        "unit": _texts(batch.unit + nothing),
         "dimensions": _dimensions([*batch.dimensions, *nothing]),
-        "detail": details if signals else pa.nulls(count, pa.string()),
+        "detail": _joined(pa.nulls(metrics, pa.string()), [msgspec.json.encode(s.signal).decode() for s in signals]),
     }
-    return pa.table({field.name: _column(columns[field.name], field.type) for field in BATCHES}, schema=BATCHES)
-
-
-def _coded(codes: list[int], names: Sequence[str]) -> pa.DictionaryArray:
-    """A column of names from their places among ``names``."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.string()))
+    return pa.table(columns, schema=BATCHES)
 
 
 def _kind(signal: Any) -> str:
     return "alarm" if isinstance(signal, AlarmSignal) else "feedback" if isinstance(signal, Feedback) else "tick"
 
 
+def _integers(values: list[int], name: str) -> pa.Array:
+    kind = EVENTS.field(name).type
+    if pa.types.is_timestamp(kind):
+        return pa.array(np.array(values, np.int64)).cast(kind)
+    return pa.array(np.array(values, np.int32))
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    """A column that says the same in every row."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([text], pa.string()))
+
+
+def _joined(column: pa.Array, more: list[Any]) -> pa.Array:
+    """A column with the values of the signals behind it."""
+    if not more:
+        return column
+    if pa.types.is_dictionary(column.type):
+        return pa.concat_arrays([column.cast(pa.string()), pa.array(more, pa.string())]).dictionary_encode()
+    return pa.concat_arrays([column, pa.array(more, column.type)])
+
+
+def _texts(values: list[Any]) -> pa.Array:
+    return pa.array(values, pa.string()).dictionary_encode()
+
+
 def _dimensions(values: list[dict[str, str] | None]) -> pa.Array:
     """A column of maps; events share their dictionaries, so each is converted once."""
-    places: dict[int, int] = {}
-    distinct: list[list[tuple[str, str]] | None] = []
-    rows = []
-    for value in values:
-        place = places.get(id(value))
-        if place is None:
-            place = places[id(value)] = len(distinct)
-            distinct.append(list(value.items()) if value else None)
-        rows.append(place)
-    return pa.array(distinct, EVENTS.field("dimensions").type).take(pa.array(rows, pa.int32()))
+    # The list keeps every dictionary alive: an id is one dictionary's.
+    known = dict(zip(map(id, values), values, strict=True))
+    coded = pa.array(np.fromiter(map(id, values), np.int64, len(values))).dictionary_encode()
+    distinct = [known[one] for one in coded.dictionary.to_pylist()]
+    maps = pa.array([list(one.items()) if one else None for one in distinct], EVENTS.field("dimensions").type)
+    return maps.take(coded.indices)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
-    if isinstance(values, pa.Array):
-        return values
     if pa.types.is_dictionary(kind):
         return pa.array(values, pa.string()).dictionary_encode()
     return pa.array(values, kind)
@@ -113,28 +129,52 @@ def insights_table(insights: Iterable[Insight]) -> pa.Table:
 
 def by_hour(table: pa.Table, data_set: str) -> Iterator[tuple[int, pa.Table]]:
     """The rows of each hour of event time, sorted as files are."""
-    hours = pc.divide(table["timestamp"].cast(pa.int64()), HOUR_MS)
-    distinct = sorted(pc.unique(hours).to_pylist())
-    for hour in distinct:
-        yield hour, sort(table if len(distinct) == 1 else table.filter(pc.equal(hours, hour)), data_set)
+    hours = table["timestamp"].cast(pa.int64()).to_numpy() // HOUR_MS
+    if not len(hours):
+        return
+    first, last = int(hours.min()), int(hours.max())
+    if first == last:
+        yield first, sort(table, data_set)
+        return
+    for hour in np.unique(hours).tolist():
+        yield hour, sort(table.take(np.flatnonzero(hours == hour)), data_set)
 
 
 def sort(table: pa.Table, data_set: str) -> pa.Table:
     """The rows in the order of files. Rows that are equal in it keep theirs."""
-    keys = {name: _ranks(table[name]) for name in SORT[data_set]}
-    return table.take(pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys]))
+    keys = [_ranks(table[name]) for name in SORT[data_set]]
+    packed = _packed(keys)
+    order = np.argsort(packed, kind="stable") if packed is not None else np.lexsort(keys[::-1])
+    return table.take(order)
 
 
-def _ranks(column: pa.ChunkedArray) -> Any:
-    """Text as its rank among the column's texts, which sorts several times faster; all else as it is."""
-    if not (pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)):
-        return column
-    if not len(column):
-        return pa.array([], pa.uint64())
+def _packed(keys: list[NDArray[np.int64]]) -> NDArray[np.int64] | None:
+    """All keys of a row in one number that orders as they do; None where 63 bits are too few."""
+    if not len(keys[0]):
+        return None
+    least = [int(key.min()) for key in keys]
+    widths = [(int(key.max()) - low).bit_length() for key, low in zip(keys, least, strict=True)]
+    if sum(widths) > 63:
+        return None
+    packed = np.zeros(len(keys[0]), np.int64)
+    for key, low, width in zip(keys, least, widths, strict=True):
+        if width:
+            packed = (packed << width) | (key - low)
+    return packed
+
+
+def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Whole numbers that order as the column does; nulls last. Text becomes its rank among the column's texts."""
     whole = column.combine_chunks()
-    encoded = whole if pa.types.is_dictionary(column.type) else whole.dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary.cast(pa.string()))
-    return pc.sort_indices(order).take(encoded.indices)
+    if pa.types.is_integer(whole.type) or pa.types.is_timestamp(whole.type):
+        return np.asarray(whole.cast(pa.int64()))
+    encoded = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    texts = encoded.dictionary.cast(pa.string())
+    # By rank, as a dictionary that was joined from several may hold a text twice.
+    ranks = np.asarray(pc.rank(texts, tiebreaker="dense"), np.int64)
+    codes = encoded.indices.fill_null(len(texts)).cast(pa.int64())
+    ranked: NDArray[np.int64] = np.append(ranks, len(texts) + 1)[np.asarray(codes)]
+    return ranked
 
 
 def file_writer(target: Any, schema: pa.Schema) -> pq.ParquetWriter:
