@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_processors.detectors.seasonal.bank import SeasonalBank
+from tests.support.paths import PATHS
 from tests.support.series import DAY, HOUR, MINUTE, START, Run, noise, rhythm, run, times
 
 FIVE = 5 * MINUTE
@@ -29,11 +30,13 @@ def ordinary():
 # ------------------------------------------------------------------ invariants
 
 
+@pytest.mark.parametrize("compiled", PATHS)
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), series=st.integers(1, 24))
-def test_rows_stepped_together_and_one_by_one_give_the_same_bits(seed, series):
+def test_rows_stepped_together_and_one_by_one_give_the_same_bits(compiled, seed, series):
     rng = np.random.default_rng(seed)
-    together, alone = SeasonalBank(series), [SeasonalBank(1) for _ in range(series)]
+    together = SeasonalBank(series, compiled=compiled)
+    alone = [SeasonalBank(1, compiled=compiled) for _ in range(series)]
     stamps = START + rng.integers(0, 1000, series)
     scale = 10.0 ** rng.integers(-6, 9, series)
     for _ in range(90):
@@ -47,6 +50,47 @@ def test_rows_stepped_together_and_one_by_one_give_the_same_bits(seed, series):
                 assert np.array_equal(getattr(single, field)[0], getattr(verdicts, field)[place], equal_nan=True)
     for row, bank in enumerate(alone):
         assert bank.dump(np.zeros(1, np.int64)) == together.dump(np.array([row]))
+
+
+@settings(deadline=None, max_examples=6)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    series=st.integers(1, 40),
+    cadence=st.sampled_from([1000, MINUTE, HOUR, 6 * HOUR]),
+    kind=st.sampled_from(["heavy", "sparse", "whole", "wild"]),
+)
+def test_the_compiled_path_gives_the_bits_of_numpy(seed, series, cadence, kind):
+    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
+    rng = np.random.default_rng(seed)
+    plain, compiled = SeasonalBank(series, compiled=False), SeasonalBank(series, compiled=True)
+    stamps = START + rng.integers(0, 1000, series)
+    for _ in range(250):
+        stamps = stamps + rng.integers(0, 2 * cadence, series)
+        values = rng.standard_t(2, series) * 10.0 ** rng.integers(-6, 9)
+        if kind == "sparse":
+            values *= rng.random(series) < 0.1
+        elif kind == "whole":
+            values = np.round(rng.standard_t(2, series))
+        elif kind == "wild" and rng.random() < 0.05:
+            values *= 10.0 ** rng.integers(-320, 300)
+        order = rng.permutation(series)[: rng.integers(1, series + 1)]
+        expected = plain.step(order, stamps[order], values[order])
+        found = compiled.step(order, stamps[order], values[order])
+        for field in FIELDS:
+            assert np.array_equal(getattr(expected, field), getattr(found, field), equal_nan=True), field
+        if rng.random() < 0.05:
+            row, missed = int(rng.integers(series)), bool(rng.integers(2))
+            plain.feedback(row, missed=missed)
+            compiled.feedback(row, missed=missed)
+    assert compiled.dump(np.arange(series)) == plain.dump(np.arange(series))
+
+
+@pytest.mark.parametrize("compiled", PATHS)
+def test_rows_beyond_the_bank_are_refused(compiled):
+    bank = SeasonalBank(2, compiled=compiled)
+    for row in (-1, 2):
+        with pytest.raises(IndexError, match="0 to 1"):
+            bank.step(np.array([row]), np.array([START]), np.array([1.0]))
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(-1.0, 0.0), (-0.01, 500.0), (1e6, 1e6)])

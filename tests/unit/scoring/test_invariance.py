@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 
@@ -16,6 +17,7 @@ from stream_processors.detectors.config import DetectorConfig
 from stream_processors.scoring import Scorer, default_banks
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
 from tests.support.batches import Event, batch
+from tests.support.paths import PATHS
 from tests.support.simple_bank import banks
 
 START = 1_750_000_000_000
@@ -76,9 +78,22 @@ def test_any_cut_into_batches_gives_the_same_insights_and_state(seed: int, data:
     assert whole[0], "the stream must lead to insights, or the comparison says nothing"
 
 
-def test_one_event_a_batch_gives_the_same_with_the_real_detector() -> None:
+@pytest.mark.parametrize("compiled", PATHS)
+def test_one_event_a_batch_gives_the_same_with_the_real_detector(compiled: bool) -> None:
     items = stream(3, minutes=120)
-    assert run(items, list(range(len(items))), default_banks) == run(items, [], default_banks)
+    kind = functools.partial(default_banks, compiled=compiled)
+    assert run(items, list(range(len(items))), kind) == run(items, [], kind)
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 10_000), data=st.data())
+def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed: int, data: st.DataObject) -> None:
+    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
+    items = stream(seed)
+    cuts = data.draw(st.lists(st.integers(0, len(items)), max_size=10))
+    plain = run(items, [], functools.partial(default_banks, compiled=False))
+    assert run(items, cuts, functools.partial(default_banks, compiled=True)) == plain
+    assert plain[0], "the stream must lead to insights, or the comparison says nothing"
 
 
 @settings(deadline=None, max_examples=25)
