@@ -6,7 +6,6 @@ import argparse
 import json
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import pipeline
 
@@ -22,14 +21,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(found, indent=1))
         return
-    table = Table(
-        "path", "events a CPU second", "slowest", "fastest", title=f"{found['events']:,} events, {found['series']:,} series"
-    )
-    for name, one in found["contestants"].items():
-        table.add_row(name, f"{one['eventsPerSecond']:,}", f"{one['slowest']:,}", f"{one['fastest']:,}")
-    console = Console()
-    console.print(table)
-    console.print(f"{found['ratio']} times the baseline (median of {found['rounds']} rounds, run in turns)")
+    pipeline.show(found, Console())
 
 
 if __name__ == "__main__":

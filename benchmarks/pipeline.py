@@ -9,12 +9,22 @@ from __future__ import annotations
 import base64
 import io
 import json
+import statistics
+import time
 from collections import defaultdict
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.load import events, records
 from benchmarks.measure import Timed, in_turns, ratio
 from stream_processors.records.batch import StreamRecord
+
+STAGES = ("decode", "score", "table", "encode")
+"""Stages of our path: KPL and JSON into columns, scores and insights, sorted Arrow tables, Parquet bytes."""
 
 
 def baseline(work: list[StreamRecord]) -> int:
@@ -53,39 +63,70 @@ def baseline(work: list[StreamRecord]) -> int:
     return len(rows)
 
 
-def ours(work: list[StreamRecord], scorer: Any) -> int:
-    """The production path with every check on; ``scorer`` is warm, as in a running function."""
+def ours(work: list[StreamRecord], scorer: Any, stages: dict[str, float] | None = None) -> int:
+    """The production path with every check on; ``scorer`` is warm, as in a running function.
+
+    ``stages`` takes up the CPU seconds of each stage.
+    """
     from consumers.archive.writer import by_hour, encode, events_table
     from stream_processors.records.decode import decode
 
+    laps = [time.process_time()]
     batch = decode(work)
+    laps.append(time.process_time())
     if batch.dead_letters:
         raise RuntimeError(batch.dead_letters[0].reason)
     scorer.process(batch)
-    for _, part in by_hour(events_table(batch, work[0].shard_id), "events"):
+    laps.append(time.process_time())
+    parts = list(by_hour(events_table(batch, work[0].shard_id), "events"))
+    laps.append(time.process_time())
+    for _, part in parts:
         encode(part)
+    laps.append(time.process_time())
+    if stages is not None:
+        for name, begun, ended in zip(STAGES, laps, laps[1:], strict=False):
+            stages[name] = ended - begun
     return len(batch)
 
 
 def run(series: int = 10_000, count: int = 200_000, rounds: int = 5) -> dict[str, Any]:
-    """Time both in turns; every round scores the next stretch of time, so that nothing is late."""
-    from stream_processors.scoring import Scorer
-
-    scorer = Scorer()
-    shifted = iter(range(10_000))
+    """Time all in turns; every round scores the next stretch of time, so that nothing is late."""
+    paths = {"numpy": _scorer(compiled=False)}
+    if find_spec("numba"):
+        paths["compiled"] = _scorer(compiled=True)
     template = events(series, count)
     span = (count // series + 1) * 60_000
+    stretches = [records([(key, _later(data, move * span)) for key, data in template]) for move in range(rounds + 1)]
+    laps: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
 
-    def next_stretch() -> list[StreamRecord]:
-        move = next(shifted) * span
-        return records([(key, _later(data, move)) for key, data in template])
+    def contestant(name: str) -> Callable[[], object]:
+        coming = iter(stretches)
 
-    stretches = [next_stretch() for _ in range(rounds + 1)]
-    mine = iter(stretches)
+        def one() -> None:
+            stages: dict[str, float] = {}
+            ours(next(coming), paths[name], stages)
+            laps[name].append(stages)
+
+        return one
+
     timed = in_turns(
-        {"baseline": lambda: baseline(stretches[0]), "opsriver": lambda: ours(next(mine), scorer)}, count, rounds
+        {"baseline": lambda: baseline(stretches[0]), **{name: contestant(name) for name in paths}}, count, rounds
     )
-    return result(timed, series)
+    # The first lap of each is the warm-up.
+    return result(timed, series, {name: stage_costs(each[1:], count) for name, each in laps.items()})
+
+
+def _scorer(*, compiled: bool) -> Any:
+    from stream_processors.scoring import Scorer, default_banks
+
+    return Scorer(banks=lambda: default_banks(compiled=compiled))
+
+
+def stage_costs(laps: list[dict[str, float]], count: int) -> dict[str, float]:
+    """Median CPU microseconds an event of each stage, and of all."""
+    costs = {name: statistics.median(lap[name] for lap in laps) / count * 1e6 for name in STAGES}
+    costs["all"] = statistics.median(sum(lap.values()) for lap in laps) / count * 1e6
+    return {name: round(cost, 3) for name, cost in costs.items()}
 
 
 def _later(data: bytes, milliseconds: int) -> bytes:
@@ -94,15 +135,44 @@ def _later(data: bytes, milliseconds: int) -> bytes:
     return json.dumps(body).encode()
 
 
-def result(timed: dict[str, Timed], series: int) -> dict[str, Any]:
-    base, own = timed["baseline"], timed["opsriver"]
+def result(timed: dict[str, Timed], series: int, stages: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What was found, as ``--json`` prints it."""
+    base = timed["baseline"]
     return {
         "series": series,
-        "events": own.work,
-        "rounds": len(own.seconds),
+        "events": base.work,
+        "rounds": len(base.seconds),
         "contestants": {
-            name: {"eventsPerSecond": round(one.rate), "slowest": round(one.spread[0]), "fastest": round(one.spread[1])}
+            name: {
+                "eventsPerSecond": round(one.rate),
+                "slowest": round(one.spread[0]),
+                "fastest": round(one.spread[1]),
+                "ratio": round(ratio(one, base), 2),
+            }
             for name, one in timed.items()
         },
-        "ratio": round(ratio(own, base), 2),
+        "microsecondsPerEvent": stages,
     }
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print the ratios and where the time goes."""
+    table = Table(
+        "path",
+        "events a CPU second",
+        "slowest",
+        "fastest",
+        "times the baseline",
+        title=f"{found['events']:,} events, {found['series']:,} series, {found['rounds']} rounds in turns",
+    )
+    for name, one in found["contestants"].items():
+        table.add_row(
+            name, f"{one['eventsPerSecond']:,}", f"{one['slowest']:,}", f"{one['fastest']:,}", f"{one['ratio']:.2f}"
+        )
+    console.print(table)
+    stages = Table("microseconds an event", *STAGES, "all", title="where the time goes")
+    for name, costs in found["microsecondsPerEvent"].items():
+        stages.add_row(name, *(f"{costs[stage]:.3f}" for stage in (*STAGES, "all")))
+    console.print(stages)
+    if "compiled" not in found["contestants"]:
+        console.print("numba is not installed: no compiled path; install the extra `compiled` for it")
