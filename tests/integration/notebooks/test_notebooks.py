@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pyarrow.parquet as pq
 import pytest
 from nbclient import NotebookClient
 
+from agents.producer import Producer
+from agents.simulator import KINDS, Fleet
+from consumers.archive.reader import Archive
+from consumers.archive.store import BucketStore
+from consumers.archive.training import build
+from opsriver import analysis
 from opsriver.embedded import Stack
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -114,11 +121,6 @@ def test_a_notebook_is_kept_without_outputs_and_names_no_machine(path: Path) -> 
 
 
 def test_the_archive_notebook_reads_a_running_stack(stack: Stack, eventually: Callable[..., Any], tmp_path: Path) -> None:
-    from agents.producer import Producer
-    from agents.simulator import KINDS, Fleet
-    from consumers.archive.reader import Archive
-    from consumers.archive.store import BucketStore
-
     now = int(time.time() * 1000)
     hours = 5
     fleet = Fleet(
@@ -140,3 +142,34 @@ def test_the_archive_notebook_reads_a_running_stack(stack: Stack, eventually: Ca
     tables = outputs(book, "text/html")
     assert len(tables) == TABLES["03"]
     assert any("notebook-1" in one for one in tables)
+
+
+def test_verdicts_sent_from_a_notebook_label_a_training_set_on_s3(
+    stack: Stack, eventually: Callable[..., Any], tmp_path: Path
+) -> None:
+    now = int(time.time() * 1000)
+    begin, host = now - 5 * 3_600_000, f"labelled-{now}"
+    events = [
+        (host, json.dumps({"resource": host, "metric": "cpu", "timestamp": at, "value": at % 7}).encode())
+        for at in range(begin, now, 300_000)
+    ]
+    Producer(stack.client("kinesis"), stack.outputs["EventStreamName"]).send(events)
+
+    def opened() -> analysis.Source | None:
+        source = analysis.open_source(f"local:{stack.state}", folder=tmp_path)
+        return source if len(source.series(host, "cpu", to="arrow")) == len(events) else None
+
+    source: analysis.Source = eventually(opened, what="every event in the archive", seconds=180)
+    verdicts = [analysis.missed(host, "cpu", at) for at in (begin + 1_800_000, now - 1_800_000)]
+    assert source.send(verdicts) == 2
+    told = lambda: source.events(kind="feedback", resource=host, to="arrow")  # noqa: E731
+    eventually(lambda: len(told()) == 2, what="both verdicts in the archive", seconds=180)
+    made = build(source.store, begin, now, 0.3, name=host)
+    assert made["location"] == f"s3://{stack.outputs['ArchiveBucketName']}/training/{host}/"
+    for part in ("train", "validation"):
+        keys = [file["key"] for file in made[part]["files"]]
+        assert keys == [f"training/{host}/{part}/part-00000.parquet"]
+        table = pq.read_table(f"{source.store.root}/{keys[0]}", filesystem=source.store.filesystem)
+        assert len(table) == made[part]["rows"]
+        rows = [row for row in table.to_pylist() if row["resource"] == host]
+        assert {row["label"] for row in rows if row["label_source"] == "feedback"} == {1}
