@@ -69,8 +69,8 @@ chaos: install ## Kill the parts at every point, ROUNDS rounds from SEED
 soak: install ## Run for MINUTES at steady load with faults; fails if anything is lost, doubled or grows
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) --json build/soak.json
 
-bench: install ## Measure speed, scale, limits and cold start
-	@for part in benchmarks benchmarks.limits benchmarks.scale benchmarks.cold_start; do \
+bench: install ## Measure speed, archive, scale, limits and cold start
+	@for part in benchmarks benchmarks.archive benchmarks.limits benchmarks.scale benchmarks.cold_start; do \
 	  $(BIN)/python -m $$part $(BENCH_OPTIONS) || exit; done
 
 bench-peers: install ## Measure against Bytewax and Faust, each in an environment of its own
