@@ -1,0 +1,314 @@
+"""A host's metrics against one another: a relation that breaks while each metric by itself looks ordinary.
+
+Up to eight metrics of a host are its *lanes*. Means of five minutes, without their slow course, make a
+vector; its covariance is learned over a week. Each lane is compared with what the others foretell of
+it (the regression that the inverse of the covariance holds). Evidence is bounded, so that one wild
+block says little, and averaged over half an hour; it counts where the others explain at least half of
+a lane, and where the lane by itself is not unusual. docs/detectors.md tells why.
+
+Knows neither the clock nor randomness. Everything is a function of the host's own events in their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_processors.detectors.base import FloatArray, IntArray
+
+NAME = "correlation"
+VERSION = 1
+LANES = 8
+BLOCK = 300_000
+"""Milliseconds of a block."""
+COURSE = 24.0
+"""The slow course of a lane is its mean over this many blocks: two hours."""
+MEMORY = 7 * 288.0
+"""The covariance forgets over a week."""
+SMOOTH = 6.0
+"""Evidence is averaged over half an hour."""
+DAY = 288
+MATURE = 3 * DAY
+"""Age in blocks from which a host is judged; it also needs ``LEARNED`` blocks with values."""
+LEARNED = 200.0
+LONGEST_STEP = 12
+"""A gap counts as at most this many blocks; a lane that was away longer takes no part."""
+CLIP = 3.0
+"""A lane counts as at most so many standard deviations from its course."""
+TAKEN = 4.0
+"""The covariance takes in at most so many."""
+ORDINARY = 9.0
+"""Half of the evidence is reached at three standard deviations (squared here)."""
+RIDGE = 0.02
+"""Share of noise that every lane is granted: relations closer than that are not believed."""
+EXPLAINED = 0.5
+"""A lane is judged when the others explain at least this share of its variance."""
+ALONE = 0.25
+"""With this much evidence by itself a lane is the other detectors' matter."""
+FLOOR = 0.42
+"""Evidence that raises an insight, at least; two in a hundred ordinary days reach 0.4 somewhere."""
+USUAL = 1.7
+"""It must also be so many times what the host reaches on an ordinary day."""
+DAY_WEIGHT = 0.2
+CALM = 0.7
+"""It is over when the evidence stays below this share of what raised it for half an hour, or after a day."""
+
+_HOST = {
+    "block": (np.int64, ()),
+    "first": (np.int64, ()),
+    "learned": (np.float64, ()),
+    "usual": (np.float64, ()),
+    "peak": (np.float64, ()),
+    "day": (np.int64, ()),
+    "open": (np.int64, ()),
+    "opened": (np.int64, ()),
+    "calm": (np.int64, ()),
+}
+_LANE = {
+    "sum": (np.float64, ()),
+    "count": (np.float64, ()),
+    "seen": (np.int64, ()),
+    "mean": (np.float64, ()),
+    "evidence": (np.float64, ()),
+    "alone": (np.float64, ()),
+    "covariance": (np.float64, (LANES,)),
+}
+_ROW = np.dtype(
+    [("lane", "<i8")]
+    + [(name, np.dtype(kind).newbyteorder("<")) for name, (kind, _) in _HOST.items()]
+    + [(name, np.dtype(kind).newbyteorder("<"), shape) for name, (kind, shape) in _LANE.items()]
+)
+ROW_BYTES = _ROW.itemsize
+"""Bytes of a lane as serialised, with its host's own columns, which every lane carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A relation that broke or is whole again; ``index`` is the position of the event in the call.
+
+    ``shares`` of the lanes in the evidence sum to 1; the first lane of ``order`` is the one that left the others.
+    """
+
+    index: int
+    host: int
+    what: Literal["raised", "over"]
+    lane: int
+    level: float
+    at: int
+    shares: tuple[float, ...] = ()
+    explained: float = 0.0
+
+
+class CorrelationBank:
+    """Relations between the lanes of many hosts; a host is a position, and ``add`` makes one."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._host: dict[str, NDArray[Any]] = {n: np.zeros((0, *shape), kind) for n, (kind, shape) in _HOST.items()}
+        self._lane: dict[str, NDArray[Any]] = {n: np.zeros((0, LANES, *shape), kind) for n, (kind, shape) in _LANE.items()}
+
+    def __len__(self) -> int:
+        """Number of hosts."""
+        return self._size
+
+    def add(self) -> int:
+        """A new host; its position."""
+        if self._size == len(self._host["block"]):
+            more = max(16, self._size // 2)
+            for columns in (self._host, self._lane):
+                for name, column in columns.items():
+                    columns[name] = np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)])
+        self._size += 1
+        self.reset(self._size - 1)
+        return self._size - 1
+
+    def reset(self, host: int) -> None:
+        """Make a host unseen."""
+        for name, column in (*self._host.items(), *self._lane.items()):
+            column[host] = -1 if name in ("block", "first", "seen") else 0
+
+    def reset_lane(self, host: int, lane: int) -> None:
+        """Make one lane of a host unseen."""
+        for name, column in self._lane.items():
+            column[host, lane] = -1 if name == "seen" else 0
+        self._lane["covariance"][host, :, lane] = 0
+
+    def dump(self, hosts: IntArray, lanes: IntArray) -> bytes:
+        """State of lanes, ``ROW_BYTES`` each, little-endian."""
+        made = np.zeros(len(hosts), _ROW)
+        made["lane"] = lanes
+        for name, column in self._host.items():
+            made[name] = column[hosts]
+        for name, column in self._lane.items():
+            made[name] = column[hosts, lanes]
+        return made.tobytes()
+
+    @staticmethod
+    def lanes(data: bytes) -> IntArray:
+        """Lane numbers of dumped rows, within what there is."""
+        return np.clip(np.frombuffer(data, _ROW)["lane"], 0, LANES - 1).astype(np.int64)
+
+    def restore(self, hosts: IntArray, data: bytes) -> None:
+        """Set lanes, and what their hosts share, from ``dump``; wrong numbers are harmless."""
+        rows, lanes = np.frombuffer(data, _ROW), self.lanes(data)
+        for name, column in self._host.items():
+            column[hosts] = rows[name]
+        for name, column in self._lane.items():
+            column[hosts, lanes] = rows[name]
+        for name in ("block", "first", "day"):
+            self._host[name][hosts] = np.clip(self._host[name][hosts], -1, 2**50)
+
+    # ------------------------------------------------------------------ events
+
+    def step(
+        self, hosts: IntArray, lanes: IntArray, timestamps: IntArray, values: FloatArray
+    ) -> tuple[list[Break], IntArray]:
+        """Take in events in their order; breaks, and the hosts of which a block was closed (their state changed).
+
+        An event of an earlier block than its host's present one comes too late and is left out.
+        """
+        order = np.argsort(hosts, kind="stable")
+        host, block = hosts[order], timestamps[order] // BLOCK
+        current = self._host["block"]
+        number = np.cumsum(np.concatenate([[0], host[1:] != host[:-1]]))
+        span = int(max(block.max(), current[host].max())) + 2
+        if span > 2**40:  # restored bytes that are no time
+            current[host] = np.minimum(current[host], block)
+            span = int(block.max()) + 2
+        latest = np.maximum.accumulate(number * span + np.maximum(block, current[host]) + 1) - number * span - 1
+        kept = np.flatnonzero(block == latest)
+        order, host, block = order[kept], host[kept], block[kept]
+        # In turns: the events of every host that lie in the same block as its first one that is left.
+        found: list[Break] = []
+        touched: list[IntArray] = []
+        start = np.flatnonzero(np.concatenate([[True], (host[1:] != host[:-1]) | (block[1:] != block[:-1])]))
+        turn = np.arange(len(start)) - np.searchsorted(host[start], host[start], side="left")
+        lengths = np.diff(np.append(start, len(host)))
+        of_event = np.repeat(turn, lengths)
+        for one in range(int(turn.max(initial=-1)) + 1):
+            first = start[turn == one]
+            new = first[block[first] > current[host[first]]]
+            known = new[current[host[new]] >= 0]
+            if len(known):
+                with np.errstate(all="ignore"):
+                    self._close(host[known], order[known], timestamps, found)
+                touched.append(host[known])
+            fresh = new[current[host[new]] < 0]
+            self._host["first"][host[fresh]] = block[fresh]
+            current[host[new]] = block[new]
+            mine = np.flatnonzero(of_event == one)
+            np.add.at(self._lane["sum"], (host[mine], lanes[order[mine]]), values[order[mine]])
+            np.add.at(self._lane["count"], (host[mine], lanes[order[mine]]), 1.0)
+        found.sort(key=lambda one: one.index)
+        return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)
+
+    def _close(self, hosts: IntArray, index: IntArray, timestamps: IntArray, found: list[Break]) -> None:
+        """Judge and learn the present block of each host (distinct)."""
+        at = self._host["block"][hosts]
+        count, seen = self._lane["count"][hosts], self._lane["seen"][hosts]
+        x = self._lane["sum"][hosts] / count
+        self._lane["sum"][hosts] = 0.0
+        self._lane["count"][hosts] = 0.0
+        there = (count > 0) & (np.abs(x) < 1e100)
+        before = seen.max(axis=1)
+        lapse = np.where(before >= 0, np.minimum(at - before, LONGEST_STEP), 1).astype(np.float64)[:, None]
+        lapse = np.maximum(lapse, 1.0)
+        active = there | ((seen >= 0) & (at[:, None] - seen <= LONGEST_STEP))
+        new = there & (seen < 0)
+        mean = np.where(new, x, self._lane["mean"][hosts])
+        self._lane["seen"][hosts] = np.where(there, at[:, None], seen)
+        learned = self._host["learned"][hosts][:, None]
+        # A block in which a metric that is usually there is missing says nothing of relations.
+        whole = (there == active).all(axis=1)[:, None]
+        d = np.where(there, x - mean, 0.0)
+        s = self._lane["covariance"][hosts]
+        sd = np.sqrt(np.maximum(s[:, np.arange(LANES), np.arange(LANES)], 0.0))
+        usable = active & (sd > 1e-12 * np.abs(mean))
+        z = np.where(usable, np.minimum(np.maximum(d / np.where(usable, sd, 1.0), -CLIP), CLIP), 0.0)
+        explained, surprise = _regress(s, sd, usable, z)
+        gain = lapse / (lapse + SMOOTH)
+        evidence, alone = self._lane["evidence"][hosts], self._lane["alone"][hosts]
+        judged = whole & (learned > DAY / 2)
+        evidence = np.where(judged, evidence + gain * (surprise / (surprise + ORDINARY) - evidence), evidence)
+        alone = np.where(judged, alone + gain * (z * z / (z * z + ORDINARY) - alone), alone)
+        self._lane["evidence"][hosts], self._lane["alone"][hosts] = evidence, alone
+        taken = np.where(sd > 0, np.minimum(np.maximum(d, -TAKEN * sd), TAKEN * sd), d)
+        early = 1.0 / (learned + 1.0)
+        self._lane["mean"][hosts] = mean + np.where(there, np.maximum(lapse / (lapse + COURSE), early) * taken, 0.0)
+        weight = np.where(whole, np.maximum(lapse / (lapse + MEMORY), early), 0.0)
+        self._lane["covariance"][hosts] = s + weight[:, :, None] * (taken[:, :, None] * taken[:, None, :] - s)
+        self._host["learned"][hosts] = learned[:, 0] + whole[:, 0]
+        level = np.where((explained >= EXPLAINED) & usable, evidence, 0.0)
+        self._judge(hosts, at, index, timestamps, level, alone, explained, found)
+
+    def _judge(
+        self,
+        hosts: IntArray,
+        at: IntArray,
+        index: IntArray,
+        timestamps: IntArray,
+        level: FloatArray,
+        alone: FloatArray,
+        explained: FloatArray,
+        found: list[Break],
+    ) -> None:
+        host = self._host
+        top = level.max(axis=1)
+        usual, peak, day = host["usual"][hosts], host["peak"][hosts], at // DAY
+        over = (day != host["day"][hosts]) & (peak > 0)
+        reached = np.where(usual > 0, np.minimum(peak, 1.5 * usual + 0.05), peak)
+        usual = np.where(over, np.where(usual > 0, usual + DAY_WEIGHT * (reached - usual), peak), usual)
+        host["usual"][hosts], host["day"][hosts] = usual, day
+        host["peak"][hosts] = np.maximum(np.where(over, 0.0, peak), top)
+        mark = np.maximum(FLOOR, USUAL * usual)
+        lane = level.argmax(axis=1)
+        ripe = (at - host["first"][hosts] >= MATURE) & (host["learned"][hosts] >= LEARNED) & (usual > 0)
+        own = alone[np.arange(len(hosts)), lane]
+        opened = host["open"][hosts] > 0
+        raised = ripe & ~opened & (top >= mark) & (own < ALONE)
+        calm = np.where(opened & (top < CALM * mark), host["calm"][hosts] + 1, 0)
+        ended = opened & ((calm >= SMOOTH) | (at - host["opened"][hosts] > DAY))
+        host["calm"][hosts] = calm
+        host["open"][hosts] = np.where(raised, 1, np.where(ended, 0, host["open"][hosts]))
+        host["opened"][hosts] = np.where(raised, at, host["opened"][hosts])
+        for one in np.flatnonzero(raised | ended):
+            place = int(index[one])
+            shares = level[one] / max(float(level[one].max()), 1e-12)
+            shares = np.where(shares >= 0.3, shares, 0.0)  # what everyone shows by chance is no contribution
+            total = sum(shares.tolist())
+            found.append(
+                Break(
+                    index=place,
+                    host=int(hosts[one]),
+                    what="raised" if raised[one] else "over",
+                    lane=int(lane[one]),
+                    level=float(top[one]),
+                    at=int(timestamps[place]),
+                    shares=tuple(float(share) / total if total else 0.0 for share in shares),
+                    explained=float(explained[one, lane[one]]),
+                )
+            )
+
+
+def _regress(
+    s: FloatArray, sd: FloatArray, usable: NDArray[np.bool_], z: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Share of each lane's variance that the others explain, and the squared residual in its own variances."""
+    diagonal = np.arange(LANES)
+    scale = np.where(usable, sd, 1.0)
+    c = s / (scale[:, :, None] * scale[:, None, :])
+    both = usable[:, :, None] & usable[:, None, :]
+    c = np.where(both & np.isfinite(c), np.minimum(np.maximum(c, -1.0), 1.0), 0.0)
+    c[:, diagonal, diagonal] = 1.0 + RIDGE
+    try:
+        q = np.linalg.inv(c)
+    except np.linalg.LinAlgError:  # one host's numbers must not silence the others
+        q = np.broadcast_to(np.eye(LANES), c.shape)
+    own = np.maximum(q[:, diagonal, diagonal], 1e-6)
+    residual = np.zeros_like(z)
+    for lane in range(LANES):  # in this order always, so that no result depends on how many hosts share a call
+        residual += q[:, :, lane] * z[:, lane : lane + 1]
+    return 1.0 - (1.0 + RIDGE) / np.maximum(own, 1.0 / (1.0 + RIDGE)), residual * residual / own
