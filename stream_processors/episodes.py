@@ -23,7 +23,7 @@ LONGEST_MS = 7 * 86_400_000
 TTL_MS = 180 * 86_400_000
 """How long the Insights table keeps an insight, counted from its last revision."""
 
-EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit", "prediction"]
+EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit", "prediction", "correlation"]
 
 
 class Episode(msgspec.Struct, kw_only=True):
@@ -101,6 +101,7 @@ _TYPES: dict[str, InsightType] = {
     "alarm": "alarm",
     "series-limit": "pattern",
     "prediction": "prediction",
+    "correlation": "anomaly",
 }
 
 

@@ -110,3 +110,17 @@ def prediction_over(episode: PredictionEpisode, level: float, now: int) -> str:
         f"{episode.series} of {episode.resource} no longer moves towards {quantity(episode.limit, episode.unit)}: it is "
         f"{quantity(level, episode.unit)} at {moment(now)}. The forecast for {moment(episode.limit_at)} is withdrawn."
     )
+
+
+def correlation(resource: str, series: str, others: list[str], explained: float) -> str:
+    """Message of a metric that left the others of its host; ``explained`` is the share they usually foretell."""
+    with_whom = f"{', '.join(others[:-1])} and {others[-1]}" if len(others) > 1 else "".join(others)
+    return (
+        f"{series} of {resource} no longer moves with {with_whom}, though each by itself looks ordinary. "
+        f"Usually they foretell {explained:.0%} of its movement."
+    )
+
+
+def correlation_over(resource: str, series: list[str], now: int) -> str:
+    """Message of a relation that holds again, or is taken as it is now."""
+    return f"{series[0] if series else 'A metric'} of {resource} moves with the others again, as of {moment(now)}."

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
+from stream_processors.correlations import Correlations
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
@@ -160,6 +161,7 @@ class Scorer:
             self._blank[name] = bank.dump(np.zeros(1, np.int64))
         self._free_rows: dict[str, list[int]] = {name: [] for name in self.banks}
         self.predictions = Predictions()
+        self.correlations = Correlations()
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
@@ -224,6 +226,7 @@ class Scorer:
         self.ceiling[slot] = np.inf if high is None else high
         self.allowance[slot] = rule.false_alarm_rate
         self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
+        self.correlations.watch(slot, resource, series, rule)
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))
@@ -263,6 +266,7 @@ class Scorer:
             self._free_rows[self.bank_names[self.bank[slot]]].append(int(self.row[slot]))
         self.bank[slot] = -1
         self.predictions.drop(slot)
+        self.correlations.drop(slot)
         self.core["due"][slot] = self.core["due_alone"][slot] = NEVER
         self.info[slot] = None
         self.open[slot] = self.dirty[slot] = False
@@ -371,6 +375,7 @@ class Scorer:
                 interval[mine] = found.interval
             self._clockwork(s, t[chosen], None if active is None else active[chosen], interval)
             self.predictions.step(self.episodes, s, t[chosen], v[chosen], chosen, emitted)
+        self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
         self._episodes(slots, t, v, score, level, part, place, verdicts, emitted, outcome, start)
         emitted.sort(key=lambda pair: pair[0])
@@ -837,7 +842,7 @@ class Scorer:
                     outcome.insights.append(self._close(key, self.watermark))
             self.forget(resource, series)
             if resource not in self.resources:
-                for kind in ("silence", "series-limit"):
+                for kind in ("silence", "series-limit", "correlation"):
                     if (kind, resource, "") in self.episodes:
                         self.episodes[kind, resource, ""].message = f"{resource} has not reported for long and is forgotten."
                         outcome.insights.append(self._close((kind, resource, ""), self.watermark))

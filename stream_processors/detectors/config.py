@@ -76,7 +76,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     make values outside HIGH. ``false_alarms``, such as ``1 per 30 days``, sets how often ordinary
     values of one series may page, instead of the detector's own scale. ``silence`` tells whether the
     series' falling silent is reported, ``prediction`` whether it is foretold that it reaches its limit
-    (a bound of the rule, or the natural end of a share in use).
+    (a bound of the rule, or the natural end of a share in use), ``correlation`` whether it is compared
+    with the other metrics of its host.
     """
 
     resource: str = "*"
@@ -90,6 +91,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bounds: Bounds | None = None
     false_alarms: str | None = None
     prediction: bool = True
+    correlation: bool = True
 
     def __post_init__(self) -> None:
         if self.detector in OWN:

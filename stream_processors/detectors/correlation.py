@@ -48,6 +48,10 @@ EXPLAINED = 0.5
 """A lane is judged when the others explain at least this share of its variance."""
 ALONE = 0.25
 """With this much evidence by itself a lane is the other detectors' matter."""
+OPEN, LEFT = 1, 2
+"""States of a host: an insight is open; what is unusual is left to other detectors."""
+INVOLVED = 0.3
+"""Lanes with less than this share of the strongest evidence show what everyone shows by chance."""
 FLOOR = 0.42
 """Evidence that raises an insight, at least; two in a hundred ordinary days reach 0.4 somewhere."""
 USUAL = 1.7
@@ -57,6 +61,7 @@ CALM = 0.7
 """It is over when the evidence stays below this share of what raised it for half an hour, or after a day."""
 
 _HOST = {
+    "started": (np.int64, ()),
     "block": (np.int64, ()),
     "first": (np.int64, ()),
     "learned": (np.float64, ()),
@@ -136,6 +141,11 @@ class CorrelationBank:
             column[host, lane] = -1 if name == "seen" else 0
         self._lane["covariance"][host, :, lane] = 0
 
+    def started(self, hosts: IntArray) -> NDArray[np.bool_]:
+        """Whether each host has shown a second lane; before, it keeps nothing."""
+        found: NDArray[np.bool_] = self._host["started"][hosts] > 0
+        return found
+
     def dump(self, hosts: IntArray, lanes: IntArray) -> bytes:
         """State of lanes, ``ROW_BYTES`` each, little-endian."""
         made = np.zeros(len(hosts), _ROW)
@@ -149,7 +159,8 @@ class CorrelationBank:
     @staticmethod
     def lanes(data: bytes) -> IntArray:
         """Lane numbers of dumped rows, within what there is."""
-        return np.clip(np.frombuffer(data, _ROW)["lane"], 0, LANES - 1).astype(np.int64)
+        found: IntArray = np.clip(np.frombuffer(data, _ROW)["lane"], 0, LANES - 1).astype(np.int64)
+        return found
 
     def restore(self, hosts: IntArray, data: bytes) -> None:
         """Set lanes, and what their hosts share, from ``dump``; wrong numbers are harmless."""
@@ -168,9 +179,16 @@ class CorrelationBank:
     ) -> tuple[list[Break], IntArray]:
         """Take in events in their order; breaks, and the hosts of which a block was closed (their state changed).
 
-        An event of an earlier block than its host's present one comes too late and is left out.
+        An event of an earlier block than its host's present one comes too late and is left out, and so
+        are those before the second lane of a host: one metric has no relations.
         """
+        if not len(hosts):
+            return [], np.zeros(0, np.int64)
         order = np.argsort(hosts, kind="stable")
+        if not self.started(hosts).all():
+            order = self._start(hosts, lanes, order)
+            if not len(order):
+                return [], np.zeros(0, np.int64)
         host, block = hosts[order], timestamps[order] // BLOCK
         current = self._host["block"]
         number = np.cumsum(np.concatenate([[0], host[1:] != host[:-1]]))
@@ -205,6 +223,16 @@ class CorrelationBank:
         found.sort(key=lambda one: one.index)
         return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)
 
+    def _start(self, hosts: IntArray, lanes: IntArray, order: IntArray) -> IntArray:
+        """The events without those of hosts of which nothing but the first lane has been seen."""
+        host = hosts[order]
+        number = np.cumsum(np.concatenate([[0], host[1:] != host[:-1]]))
+        going = self.started(host) | (lanes[order] != 0)
+        going = np.maximum.accumulate(2 * number + going) % 2 > 0
+        self._host["started"][host[going]] = 1
+        left: IntArray = order[going]
+        return left
+
     def _close(self, hosts: IntArray, index: IntArray, timestamps: IntArray, found: list[Break]) -> None:
         """Judge and learn the present block of each host (distinct)."""
         at = self._host["block"][hosts]
@@ -227,13 +255,15 @@ class CorrelationBank:
         s = self._lane["covariance"][hosts]
         sd = np.sqrt(np.maximum(s[:, np.arange(LANES), np.arange(LANES)], 0.0))
         usable = active & (sd > 1e-12 * np.abs(mean))
-        z = np.where(usable, np.minimum(np.maximum(d / np.where(usable, sd, 1.0), -CLIP), CLIP), 0.0)
+        size = np.where(usable, d / np.where(usable, sd, 1.0), 0.0)
+        z = np.minimum(np.maximum(size, -CLIP), CLIP)
+        size = np.minimum(size * size, 1e6)
         explained, surprise = _regress(s, sd, usable, z)
         gain = lapse / (lapse + SMOOTH)
         evidence, alone = self._lane["evidence"][hosts], self._lane["alone"][hosts]
         judged = whole & (learned > DAY / 2)
         evidence = np.where(judged, evidence + gain * (surprise / (surprise + ORDINARY) - evidence), evidence)
-        alone = np.where(judged, alone + gain * (z * z / (z * z + ORDINARY) - alone), alone)
+        alone = np.where(judged, alone + gain * (size / (size + ORDINARY) - alone), alone)
         self._lane["evidence"][hosts], self._lane["alone"][hosts] = evidence, alone
         taken = np.where(sd > 0, np.minimum(np.maximum(d, -TAKEN * sd), TAKEN * sd), d)
         early = 1.0 / (learned + 1.0)
@@ -266,18 +296,22 @@ class CorrelationBank:
         mark = np.maximum(FLOOR, USUAL * usual)
         lane = level.argmax(axis=1)
         ripe = (at - host["first"][hosts] >= MATURE) & (host["learned"][hosts] >= LEARNED) & (usual > 0)
-        own = alone[np.arange(len(hosts)), lane]
-        opened = host["open"][hosts] > 0
-        raised = ripe & ~opened & (top >= mark) & (own < ALONE)
+        # A lane that is unusual by itself also spoils what is foretold of the others.
+        own = np.where(level >= INVOLVED * top[:, None], alone, 0.0).max(axis=1)
+        state = host["open"][hosts]
+        opened = state > 0
+        high = ripe & ~opened & (top >= mark)
+        raised = high & (own < ALONE)
         calm = np.where(opened & (top < CALM * mark), host["calm"][hosts] + 1, 0)
         ended = opened & ((calm >= SMOOTH) | (at - host["opened"][hosts] > DAY))
         host["calm"][hosts] = calm
-        host["open"][hosts] = np.where(raised, 1, np.where(ended, 0, host["open"][hosts]))
-        host["opened"][hosts] = np.where(raised, at, host["opened"][hosts])
-        for one in np.flatnonzero(raised | ended):
+        # What a single metric showed at first stays its matter until all is calm again.
+        host["open"][hosts] = np.where(raised, OPEN, np.where(high, LEFT, np.where(ended, 0, state)))
+        host["opened"][hosts] = np.where(high, at, host["opened"][hosts])
+        for one in np.flatnonzero(raised | (ended & (state == OPEN))):
             place = int(index[one])
             shares = level[one] / max(float(level[one].max()), 1e-12)
-            shares = np.where(shares >= 0.3, shares, 0.0)  # what everyone shows by chance is no contribution
+            shares = np.where(shares >= INVOLVED, shares, 0.0)
             total = sum(shares.tolist())
             found.append(
                 Break(
@@ -293,9 +327,7 @@ class CorrelationBank:
             )
 
 
-def _regress(
-    s: FloatArray, sd: FloatArray, usable: NDArray[np.bool_], z: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _regress(s: FloatArray, sd: FloatArray, usable: NDArray[np.bool_], z: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share of each lane's variance that the others explain, and the squared residual in its own variances."""
     diagonal = np.arange(LANES)
     scale = np.where(usable, sd, 1.0)

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors import trend
+from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
 from stream_processors.episodes import Episode, PredictionEpisode
 from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, UNSEEN, Scorer, SeriesInfo
@@ -69,9 +69,13 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class BodyWithPredictions(Body, frozen=True):
-    """A body with open predictions, apart from the other episodes: versions that do not know them read the rest."""
+    """A body with open predictions and broken correlations.
+
+    They stand apart from the other episodes, so that versions that do not know them read the rest.
+    """
 
     predictions: list[PredictionEpisode] = []
+    correlations: list[Episode] = []
 
 
 def encode(
@@ -119,6 +123,18 @@ def encode(
                 rows=scorer.predictions.bank.dump(scorer.predictions.row[chosen[watched]]),
             )
         )
+    related = scorer.correlations.related(chosen)
+    if len(related):
+        lanes = chosen[related]
+        banks.append(
+            BankRows(
+                name=correlation.NAME,
+                version=correlation.VERSION,
+                row_bytes=correlation.ROW_BYTES,
+                series=related.astype("<i8").tobytes(),
+                rows=scorer.correlations.bank.dump(scorer.correlations.host[lanes], scorer.correlations.lane[lanes]),
+            )
+        )
     episodes = [scorer.episodes[key] for key in sorted(scorer.episodes)]
     body = Body(
         kind="base" if full else "delta",
@@ -131,7 +147,7 @@ def encode(
         ],
         columns=columns.tobytes(),
         banks=banks,
-        episodes=[episode for episode in episodes if not isinstance(episode, PredictionEpisode)],
+        episodes=[episode for episode in episodes if episode.kind not in ("prediction", "correlation")],
         limited=sorted(scorer.limited),
         alarms=sorted((resource, name, last) for (resource, name), last in scorer.alarm_times.items()),
         removed=[] if full else sorted(scorer.removed if removed is None else removed),
@@ -210,6 +226,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     for rows in body.banks:
         if rows.name == trend.NAME and rows.version == trend.VERSION and rows.row_bytes == trend.ROW_BYTES:
             _trends(scorer, rows, slots)
+            continue
+        if (rows.name, rows.version, rows.row_bytes) == (correlation.NAME, correlation.VERSION, correlation.ROW_BYTES):
+            _lanes(scorer, rows, slots)
             continue
         bank = scorer.banks.get(rows.name)
         if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
@@ -297,12 +316,20 @@ def _trends(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
     scorer.predictions.bank.restore(own[mine], raw[mine].tobytes())
 
 
+def _lanes(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
+    at = slots[np.frombuffer(rows.series, "<i8")]
+    mine = np.flatnonzero(at >= 0)
+    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)
+    scorer.correlations.restore(at[mine], raw[mine].tobytes())
+
+
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
     # An alarm's records are keyed by its own name, not by its resource: every child keeps what it may yet hear of.
     for key in [key for key in scorer.episodes if key[0] == "alarm" or keep(key[1])]:
         del scorer.episodes[key]
     predictions = body.predictions if isinstance(body, BodyWithPredictions) else []
-    for episode in [*body.episodes, *predictions]:
+    correlations = body.correlations if isinstance(body, BodyWithPredictions) else []
+    for episode in [*body.episodes, *predictions, *correlations]:
         if episode.kind == "alarm" or keep(episode.resource):
             scorer.episodes[episode.kind, episode.resource, episode.series] = episode
     for resource in {episode.resource for episode in predictions if keep(episode.resource)}:
@@ -366,6 +393,6 @@ def describe(data: bytes) -> dict[str, Any]:
         "series": len(body.series),
         "bytes": len(data),
         "watermarkMinute": body.watermark // MINUTE,
-        "openEpisodes": len(body.episodes) + len(body.predictions),
+        "openEpisodes": len(body.episodes) + len(body.predictions) + len(body.correlations),
         "detectors": {rows.name: rows.version for rows in body.banks},
     }

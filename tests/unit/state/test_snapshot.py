@@ -63,7 +63,8 @@ def test_a_delta_holds_only_what_was_touched() -> None:
     mark_clean(scorer)
     scorer.process(batch([("h7", "cpu", START + 10**7, 1.0)]))
     delta = encode(scorer, full=False)
-    assert [s[:2] for s in decode(delta).series] == [("h7", "cpu")]
+    # The relations between a host's series are kept with all of them.
+    assert [s[:2] for s in decode(delta).series] == [("h7", "cpu"), ("h7", "memory")]
     assert len(delta) < len(base) / 4
     again = restored(base)
     apply(again, decode(delta))

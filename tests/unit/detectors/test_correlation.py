@@ -1,0 +1,124 @@
+"""Relations between a host's metrics: a break is found, and named; what single metrics show is not its matter."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_processors.detectors.correlation import BLOCK, ROW_BYTES, CorrelationBank
+from tests.support.related import DAY, START, decouple, related, run, wandering
+
+
+def raised(told):
+    return [(at, one) for at, one in told if one.what == "raised"]
+
+
+def test_a_metric_that_leaves_the_others_is_found_and_named():
+    rng = np.random.default_rng(1)
+    values, rhythm = related(rng, 24, 8)
+    start = 6 * DAY + 40
+    decouple(rng, values, rhythm, 2, start, 48)
+    found = 0
+    for told in run(values):
+        assert all(start <= at < start + 60 for at, _ in raised(told))
+        for at, one in raised(told)[:1]:
+            found += 1
+            assert one.lane == 2
+            assert one.shares[2] == max(one.shares)
+            assert sum(one.shares) == pytest.approx(1.0)
+            assert any(other.what == "over" and later > at for later, other in told)
+    print(f"found on {found} of 24 hosts")
+    assert found >= 18
+
+
+@pytest.mark.parametrize("what", ["nothing", "a shift", "a spike", "a busy hour", "a gap", "a restart"])
+def test_what_every_metric_or_a_single_one_shows_is_left_to_the_others(what):
+    rng = np.random.default_rng(2)
+    values, _ = related(rng, 24, 8)
+    at = 6 * DAY + 40
+    if what == "a shift":
+        values[:, 1, at:] += 12
+    elif what == "a spike":
+        values[:, 1, at] += 1e9
+    elif what == "a busy hour":
+        values[:, :, at : at + 12] += 6
+    elif what == "a gap":
+        values[:, 3, at : at + DAY] = np.nan
+    elif what == "a restart":
+        values[:, :, at : at + 2] = np.nan
+        values[:, :, at + 2 :] += rng.normal(size=(24, 4, 1)) * 0.3
+    assert sum(len(raised(told)) for told in run(values)) == 0
+
+
+def test_metrics_without_relation_are_not_judged():
+    rng = np.random.default_rng(3)
+    values = np.stack([wandering(rng, 24, 10 * DAY) for _ in range(4)], axis=1)
+    assert [raised(told) for told in run(values)] == [[]] * 24
+
+
+def events(rng, hosts, count):
+    """Events in an order of their own: hosts and lanes mixed, some late, some missing."""
+    values, rhythm = related(rng, hosts, -(-count // DAY))
+    decouple(rng, values, rhythm, 1, count - 60, 60)
+    made = []
+    for at in range(count):
+        for host in rng.permutation(hosts):
+            for lane in rng.permutation(4):
+                if rng.random() < 0.97:
+                    late = rng.integers(0, 2 * BLOCK) if rng.random() < 0.01 else 0
+                    stamp = START + at * BLOCK + int(rng.integers(0, BLOCK)) - int(late)
+                    made.append((host, lane, stamp, values[host, lane, at]))
+    return [np.array(column) for column in zip(*made, strict=True)]
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_cuts_and_other_hosts_change_no_bit(seed):
+    rng = np.random.default_rng(seed)
+    host, lane, stamp, value = events(rng, 3, 5 * DAY)
+    whole, cut, alone = CorrelationBank(), CorrelationBank(), CorrelationBank()
+    for bank in (whole, cut):
+        for _ in range(3):
+            bank.add()
+    alone.add()
+    told = whole.step(host, lane, stamp, value)[0]
+    parts = []
+    edges = np.unique(np.concatenate([[0, len(host)], rng.integers(0, len(host), 300)]))
+    for begin, end in itertools.pairwise(edges):
+        part = slice(begin, end)
+        for one in cut.step(host[part], lane[part], stamp[part], value[part])[0]:
+            parts.append((one.host, one.what, one.at, one.lane, one.level))
+    assert sorted(parts) == sorted((one.host, one.what, one.at, one.lane, one.level) for one in told)
+    mine = host == 1
+    single = alone.step(np.zeros(mine.sum(), np.int64), lane[mine], stamp[mine], value[mine])[0]
+    assert [one.level for one in single] == [one.level for one in told if one.host == 1]
+    hosts, lanes = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    assert cut.dump(hosts, lanes) == whole.dump(hosts, lanes)
+    assert alone.dump(np.zeros(4, np.int64), np.arange(4)) == whole.dump(np.full(4, 1), np.arange(4))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), zeros=st.integers(0, 2 * ROW_BYTES))
+def test_any_bytes_may_be_restored_and_reach_no_other_host(seed, zeros):
+    rng = np.random.default_rng(seed)
+    wild = np.frombuffer(rng.bytes(2 * ROW_BYTES), np.uint8).copy()
+    wild[rng.permutation(len(wild))[:zeros]] = 0
+    bank = CorrelationBank()
+    for _ in range(2):
+        bank.add()
+    host, lane = np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)
+    bank.step(host, lane, np.full(8, START), np.arange(8.0))
+    before = bank.dump(np.ones(4, np.int64), np.arange(4))
+    bank.restore(np.zeros(2, np.int64), wild.tobytes())
+    assert bank.dump(np.ones(4, np.int64), np.arange(4)) == before
+    plain = CorrelationBank()
+    plain.add()
+    plain.step(np.zeros(4, np.int64), np.arange(4), np.full(4, START), np.arange(4.0, 8.0))
+    for at in range(1, 30):
+        bank.step(host, lane, np.full(8, START + at * BLOCK), np.arange(8.0))
+        plain.step(np.zeros(4, np.int64), np.arange(4), np.full(4, START + at * BLOCK), np.arange(4.0, 8.0))
+    assert bank.dump(np.ones(4, np.int64), np.arange(4)) == plain.dump(np.zeros(4, np.int64), np.arange(4))
