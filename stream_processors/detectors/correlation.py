@@ -52,9 +52,9 @@ OPEN, LEFT = 1, 2
 """States of a host: an insight is open; what is unusual is left to other detectors."""
 INVOLVED = 0.3
 """Lanes with less than this share of the strongest evidence show what everyone shows by chance."""
-FLOOR = 0.42
-"""Evidence that raises an insight, at least; two in a hundred ordinary days reach 0.4 somewhere."""
-USUAL = 1.7
+FLOOR = 0.36
+"""Evidence that raises an insight, at least."""
+USUAL = 1.6
 """It must also be so many times what the host reaches on an ordinary day."""
 DAY_WEIGHT = 0.2
 CALM = 0.7
