@@ -57,8 +57,8 @@ FLOOR = 0.36
 USUAL = 1.6
 """It must also be so many times what the host reaches on an ordinary day."""
 DAY_WEIGHT = 0.2
-CALM = 0.7
-"""It is over when the evidence stays below this share of what raised it for half an hour, or after a day."""
+CALM, CALM_BLOCKS = 0.6, 12
+"""It is over when the evidence stays below this share of what raises one for an hour, or after a day."""
 
 _HOST = {
     "started": (np.int64, ()),
@@ -303,7 +303,7 @@ class CorrelationBank:
         high = ripe & ~opened & (top >= mark)
         raised = high & (own < ALONE)
         calm = np.where(opened & (top < CALM * mark), host["calm"][hosts] + 1, 0)
-        ended = opened & ((calm >= SMOOTH) | (at - host["opened"][hosts] > DAY))
+        ended = opened & ((calm >= CALM_BLOCKS) | (at - host["opened"][hosts] > DAY))
         host["calm"][hosts] = calm
         # What a single metric showed at first stays its matter until all is calm again.
         host["open"][hosts] = np.where(raised, OPEN, np.where(high, LEFT, np.where(ended, 0, state)))

@@ -154,8 +154,13 @@ def encode(
         heard=scorer.heard,
     )
     predictions = [episode for episode in episodes if isinstance(episode, PredictionEpisode)]
-    if predictions:
-        body = BodyWithPredictions(**{name: getattr(body, name) for name in Body.__struct_fields__}, predictions=predictions)
+    correlations = [episode for episode in episodes if episode.kind == "correlation"]
+    if predictions or correlations:
+        body = BodyWithPredictions(
+            **{name: getattr(body, name) for name in Body.__struct_fields__},
+            predictions=predictions,
+            correlations=correlations,
+        )
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
 
@@ -303,6 +308,7 @@ def _equip(scorer: Scorer, start: int) -> None:
         column[new] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
     for slot, (info, rule) in enumerate(zip(fresh, rules, strict=True), start):
         scorer.predictions.watch(slot, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
+        scorer.correlations.watch(slot, info.resource, info.series, rule)
     scorer.open[new], scorer.dirty[new] = False, True
     if scorer.removed:
         scorer.removed.difference_update((info.resource, info.series) for info in fresh)
