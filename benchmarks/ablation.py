@@ -57,7 +57,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(found, indent=1))
         return
-    table = Table("without", box=SIMPLE_HEAD, title="Standard profile", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, title="Standard profile", title_justify="left")
+    table.add_column("without", no_wrap=True, min_width=13)
     for column in ("best threshold", "own threshold", "best, mean", "own, mean", "the family brings"):
         table.add_column(column, justify="right")
     whole = found[ALL]["meanBest"]
