@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import ClassVar, TypeVar
 
@@ -132,13 +133,19 @@ _COLUMNS = (
 )
 _AT = {name: position for position, name in enumerate(_COLUMNS)}
 _UP, _DOWN = _AT["up0"], _AT["down0"]
+# Blocks of columns that are computed together.
+_RANGES, _MEANS, _TAILS, _SHARE, _GAIN = (_AT[name] for name in ("low", "mean0", "one_noise", "share0", "gain0"))
+_WEIGHT_COLUMN = np.array([[weight] for _, weight in _CHANNELS])
+_SCALE_COLUMN = np.array([[scale] for scale in _SCALES])
 _LANES = 16
 """Rows are computed in multiples of this, so that no result depends on a vector's ragged end."""
+_BLOCK = 2048
+"""Rows that NumPy computes at once: their columns stay in the processor's cache. A multiple of ``_LANES``."""
 _WORTH_COMPILING = 100_000
 """Events after which a bank loads numba, which takes half a second; they take NumPy about a quarter."""
 
 
-def _blend(interval: FloatArray, memory: float) -> FloatArray:
+def _blend(interval: FloatArray, memory: float | FloatArray) -> FloatArray:
     """Gain of an exponential mean of time constant ``memory`` after ``interval`` milliseconds."""
     return interval / (interval + memory)
 
@@ -214,13 +221,21 @@ class SeasonalBank(Bank):
             self._compiled, self._until_compiled = _kernel(), math.inf
         if self._compiled:
             return self._compiled(self._state, self._bins, self._visits, rows, timestamps, values)
+        with np.errstate(all="ignore"):
+            parts = [
+                self._padded(rows[block], timestamps[block], values[block])
+                for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+            ]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _padded(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
+        count = len(rows)
         padding = -count % _LANES
         if padding:
             rows = np.concatenate((rows, np.repeat(rows[:1], padding)))
             timestamps = np.concatenate((timestamps, np.repeat(timestamps[:1], padding)))
             values = np.concatenate((values, np.repeat(values[:1], padding)))
-        with np.errstate(all="ignore"):
-            return self._step(count, rows, timestamps, values)
+        return self._step(count, rows, timestamps, values)
 
     def _step(self, count: int, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
         s = np.ascontiguousarray(self._state[rows].T)
@@ -291,8 +306,8 @@ class SeasonalBank(Bank):
             column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
             r[channel] = np.where(by_day_known, column[name], 0.0)
         r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
-        r[4] = _beyond(v, low, high, grain)
-        r[5] = _beyond(rest, column["low_rest"], column["high_rest"], grain)
+        ranges = s[_RANGES : _RANGES + 4].reshape(2, 2, -1)
+        r[4:6] = _beyond(np.stack((v, rest)), ranges[:, 0], ranges[:, 1], grain)
 
         # --- single values: what no predictor explains --------------------------------------------
         unexplained = _smallest(
@@ -304,20 +319,20 @@ class SeasonalBank(Bank):
         unexplained = np.where(settled & (np.abs(unexplained) > grain), unexplained, 0.0)
         pair = _smallest(unexplained, column["unexplained"])
         column["unexplained"][:] = unexplained
-        rarity = np.maximum(_rarity(column, "one", unexplained, lapse, n), _PAIR * _rarity(column, "two", pair, lapse, n))
+        tails = s[_TAILS : _TAILS + 2 * len(_TAIL_PARTS)].reshape(2, len(_TAIL_PARTS), -1)
+        one, two = _rarity(tails, np.stack((unexplained, pair)), lapse, n)
+        rarity = np.maximum(one, _PAIR * two)
 
         # --- means over five time scales ----------------------------------------------------------
         column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
-        for scale, memory in enumerate(_SCALES):
-            gain = np.maximum(_blend(lapse, memory), first_gain)
-            column[f"mean{scale}"] += gain * (bounded_rest - column[f"mean{scale}"])
-        for scale in range(len(_SCALES) - 1):
-            r[8 + scale] = column[f"mean{scale}"] - column[f"mean{scale + 1}"]
-        for channel, name, source in ((6, "2h", "mean1"), (7, "8h", "mean2")):
-            start = n <= 3.0
-            np.copyto(column[f"low_{name}"], column[source], where=start)
-            np.copyto(column[f"high_{name}"], column[source], where=start)
-            r[channel] = _beyond(column[source], column[f"low_{name}"], column[f"high_{name}"], grain)
+        means = s[_MEANS : _MEANS + len(_SCALES)]
+        means += np.maximum(_blend(lapse, _SCALE_COLUMN), first_gain) * (bounded_rest - means)
+        r[8:12] = means[:-1] - means[1:]
+        low_means, high_means = s[_RANGES + 4 : _RANGES + 8 : 2], s[_RANGES + 5 : _RANGES + 8 : 2]
+        start = n <= 3.0
+        np.copyto(low_means, means[1:3], where=start)
+        np.copyto(high_means, means[1:3], where=start)
+        r[6:8] = _beyond(means[1:3], low_means, high_means, grain)
         step = np.where(new, 0.0, np.sqrt(np.abs(bounded - column["previous"])))
         for name, memory in (("step_short", HOUR / 2), ("step_long", 16 * HOUR)):
             column[name] += np.maximum(_blend(lapse, memory), first_gain) * (step - column[name])
@@ -341,36 +356,39 @@ class SeasonalBank(Bank):
         gain = np.maximum(calibration, first_gain)
         gain_day = np.maximum(calibration, 1.0 / np.maximum(column["seasons"], 1.0)) * by_day_known
         gain_week = np.maximum(calibration, 1.0 / np.maximum(column["weeks"], 1.0)) * by_week_known
-        families = [np.zeros(len(rows)) for _ in _FAMILIES]
-        for channel, (family, weight) in enumerate(_CHANNELS):
-            residual = r[channel]
-            if not 4 <= channel <= 7:  # ranges are ratios and have their own grain
-                residual = np.where(np.abs(residual) > grain, residual, 0.0)
-            up, down = s[_UP + channel], s[_DOWN + channel]
-            squared = residual * residual
-            rising = residual > 0.0
-            usual = np.where(rising, up, down)
-            ratio = np.where(usual > 0.0, squared / np.where(usual > 0.0, _QUIET * usual, 1.0), 0.0)
-            surprise = 0.5 * np.log(np.minimum(np.maximum(ratio + 0.5, 1.0), 1e30))
-            surprise = np.minimum(surprise, _LOUDEST)
-            root = np.sqrt(surprise)
-            families[family] += weight * (root * np.sqrt(np.sqrt(root)))  # to the power 5/8
-            channel_gain = gain_week if channel == 3 else gain_day if channel in (1, 2) else gain
-            squared_up = np.where(rising, squared, 0.0)
-            squared_down = squared - squared_up
-            np.minimum(squared_up, np.where(up > 0.0, _CLIP * up, np.inf), out=squared_up)
-            np.minimum(squared_down, np.where(down > 0.0, _CLIP * down, np.inf), out=squared_down)
-            up += channel_gain * (squared_up - up)
-            down += channel_gain * (squared_down - down)
-        total = np.zeros(len(rows))
-        gains = [_GAINS[_level(column[f"gain{family}"])] for family in range(len(_FAMILIES))]
+        residual = np.where(np.abs(r) > grain, r, 0.0)
+        residual[4:8] = r[4:8]  # ranges are ratios and have their own grain
+        up, down = s[_UP : _UP + _N], s[_DOWN : _DOWN + _N]
+        squared = residual * residual
+        rising = residual > 0.0
+        usual = np.where(rising, up, down)
+        ratio = np.where(usual > 0.0, squared / np.where(usual > 0.0, _QUIET * usual, 1.0), 0.0)
+        surprise = 0.5 * np.log(np.minimum(np.maximum(ratio + 0.5, 1.0), 1e30))
+        surprise = np.minimum(surprise, _LOUDEST)
+        root = np.sqrt(surprise)
+        loud = _WEIGHT_COLUMN * (root * np.sqrt(np.sqrt(root)))  # to the power 5/8
+        families = np.zeros((len(_FAMILIES), len(rows)))
+        for channel, (family, _) in enumerate(_CHANNELS):
+            families[family] += loud[channel]
+        channel_gain = np.empty((_N, len(rows)))
+        channel_gain[:] = gain
+        channel_gain[1:3], channel_gain[3] = gain_day, gain_week
+        squared_up = np.where(rising, squared, 0.0)
+        squared_down = squared - squared_up
+        np.minimum(squared_up, np.where(up > 0.0, _CLIP * up, np.inf), out=squared_up)
+        np.minimum(squared_down, np.where(down > 0.0, _CLIP * down, np.inf), out=squared_down)
+        up += channel_gain * (squared_up - up)
+        down += channel_gain * (squared_down - down)
+        gains = _GAINS[_level(s[_GAIN : _GAIN + len(_FAMILIES)])]
         smoothing = 1.0 - np.exp(-lapse / _SMOOTH[1])
         for family in self._without:
-            families[family][:] = 0.0
-        for family, parts in enumerate(families):
-            parts *= gains[family]
+            families[family] = 0.0
+        families *= gains
+        total = np.zeros(len(rows))
+        for parts in families:
             total += parts
-            column[f"share{family}"] += smoothing * (parts - column[f"share{family}"])
+        spoken = s[_SHARE : _SHARE + len(_FAMILIES)]
+        spoken += smoothing * (families - spoken)
         kept = np.exp(-lapse / _SMOOTH[2])
         evidence = np.zeros(len(rows))
         for name in ("smooth2", "smooth1", "smooth0"):
@@ -404,7 +422,7 @@ class SeasonalBank(Bank):
         score = np.where(above, level, 0.0)
 
         # --- explanation ------------------------------------------------------------------------------
-        shares = _shares(column, slow_strength, single, level)
+        shares = _shares(column, spoken, slow_strength, single, level)
         tail = _calibrated(column, strength, warming)
         expected = season + recent
         width_low, width_high = _band(column, v, bounded, expected, lapse, first_gain)
@@ -412,8 +430,8 @@ class SeasonalBank(Bank):
         middle = np.where(unknown, np.nan, expected + column["origin"])
 
         # --- learn --------------------------------------------------------------------------------------
-        for name, seen in (("", v), ("_rest", rest), ("_2h", column["mean1"]), ("_8h", column["mean2"])):
-            _widen(column[f"low{name}"], column[f"high{name}"], seen, grain)
+        seen = np.stack((v, rest, column["mean1"], column["mean2"]))
+        _widen(s[_RANGES : _RANGES + 8 : 2], s[_RANGES + 1 : _RANGES + 8 : 2], seen, grain)
         slow += np.maximum(_blend(lapse, WEEK), first_gain) * (bounded - slow)
         real = slice(0, count)
         picked = rows[real]
@@ -483,6 +501,10 @@ def _kernel() -> Callable[..., Verdicts]:
     return compiled.step
 
 
+def _joined(parts: list[Verdicts]) -> Verdicts:
+    return Verdicts(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Verdicts)))
+
+
 def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
     new = np.zeros((capacity, old.shape[1]), old.dtype)
     new[:used] = old[:used]
@@ -514,41 +536,38 @@ def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
     return np.where(least > 0.0, least, np.where(most < 0.0, most, 0.0))
 
 
-def _rarity(column: dict[str, FloatArray], tail: str, residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
+def _rarity(tails: FloatArray, residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
     """Minus the logarithm of the probability of a residual in its tail, 0 inside; learns the tail.
+
+    ``tails`` has shape (tails, parts, n), ``residual`` and the result have shape (tails, n).
 
     Peaks over a threshold with a generalised Pareto tail fitted by its first two moments
     (Hosking & Wallis, Technometrics 29, 1987).
     """
-    noise = column[f"{tail}_noise"]
+    noise, count = tails[:, 0], tails[:, 1]
     ready = (noise > 0.0) & (n > _WARM_EVENTS)
     size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
     excess = np.where(ready, size - _TAIL_START, 0.0)
     beyond = excess > 0.0
     upward = residual > 0.0
-    events = np.where(upward, column[f"{tail}_up"], column[f"{tail}_down"])
-    sum1 = np.where(upward, column[f"{tail}_up1"], column[f"{tail}_down1"])
-    sum2 = np.where(upward, column[f"{tail}_up2"], column[f"{tail}_down2"])
+    events, sum1, sum2 = (np.where(upward, tails[:, 2 + part], tails[:, 5 + part]) for part in range(3))
     first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
     second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
     spread = np.maximum(second - first * first, 1e-6 * first * first)
     shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
     shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
-    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + column[f"{tail}_events"])
+    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + count)
     growth = np.minimum(shape * np.maximum(excess, 0.0) / (first * (1.0 - shape)), 1e30)
     rarity = np.where(beyond, np.log1p(growth) / shape - np.log(share), 0.0)
 
     keep = np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)
     taken = np.minimum(np.maximum(excess, 0.0), _TAIL_CUT * first)
-    for side, mine in (("up", beyond & upward), ("down", beyond & ~upward)):
-        column[f"{tail}_{side}"] *= keep
-        column[f"{tail}_{side}1"] *= keep
-        column[f"{tail}_{side}2"] *= keep
-        column[f"{tail}_{side}"] += mine
-        column[f"{tail}_{side}1"] += np.where(mine, taken, 0.0)
-        column[f"{tail}_{side}2"] += np.where(mine, taken * taken, 0.0)
-    column[f"{tail}_events"] *= keep
-    column[f"{tail}_events"] += ready
+    tails[:, 1:] *= keep[:, np.newaxis]
+    for side, mine in ((2, beyond & upward), (5, beyond & ~upward)):
+        tails[:, side] += mine
+        tails[:, side + 1] += np.where(mine, taken, 0.0)
+        tails[:, side + 2] += np.where(mine, taken * taken, 0.0)
+    count += ready
     squared = residual * residual
     squared = np.minimum(squared, np.where(noise > 0.0, 25.0 * noise, np.inf))
     settled = n > 5.0
@@ -587,9 +606,11 @@ def _close_day(
     np.maximum(column["day_peak"], evidence, out=column["day_peak"])
 
 
-def _shares(column: dict[str, FloatArray], slow: FloatArray, single: FloatArray, level: FloatArray) -> FloatArray:
+def _shares(
+    column: dict[str, FloatArray], spoken: FloatArray, slow: FloatArray, single: FloatArray, level: FloatArray
+) -> FloatArray:
     """Share of each family in the level, shape (families, n); remembers which one spoke last."""
-    shares = np.stack([column[f"share{family}"] for family in range(len(_FAMILIES))])
+    shares = spoken.copy()
     total = np.zeros(len(level))
     for share in shares:
         total += share
