@@ -16,8 +16,12 @@ from opsriver.embedded.emulator import choose_port
 from tests.support.ministack import free_port
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the deployed stack run in one process, and so do those of one file with an emulator."""
+    """Tests that share the deployed stack run in one process, and so do those of one file with an emulator.
+
+    First of all, as pytest-xdist reads the groups in the same hook.
+    """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("stack"))
