@@ -73,6 +73,11 @@ class Load:
             numbers += self._rng.permutation(series)[: count - len(numbers)].tolist()
         return self.batch(numbers)
 
+    def hosts(self, series: int, count: int) -> EventBatch:
+        """``count`` series of ``series``, by whole hosts of ten, as agents send them."""
+        chosen = self._rng.permutation(series // 10)[: count // 10].tolist()
+        return self.batch([host * 10 + metric for host in chosen for metric in range(10)])
+
 
 def scorer_of(series: int, load: Load, *, rounds: int = 2) -> Scorer:
     """A scorer that has seen every series ``rounds`` times."""
@@ -330,7 +335,7 @@ def chains(sizes: Sequence[int] = FIT_SERIES, touched: int = 200, batches: int =
         began, scoring = time.process_time(), 0.0
         for number in range(1, batches + 1):
             before = time.process_time()
-            scorer.process(load.even(series, touched))
+            scorer.process(load.hosts(series, touched))
             scoring += time.process_time() - before
             pointer = checkpoint.commit("shard", held, str(number))
             longest = max(longest, len(pointer.chain))
