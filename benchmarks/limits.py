@@ -59,7 +59,7 @@ def parts(scorer: Any, work: list[Any]) -> dict[str, float]:
     table = list(by_hour(events_table(batch, work[0].shard_id), "events"))
     times.append(time.process_time())
     for _, part in table:
-        encode(part, "events")
+        encode(part)
     times.append(time.process_time())
     names = ("decode: KPL, MD5, JSON, validation", "score: detector, episodes, silence", "table: Arrow columns by hour",
              "encode: Parquet")  # fmt: skip

@@ -47,5 +47,5 @@ def whole_path(work: list[StreamRecord], scorer: Any) -> int:
         raise RuntimeError(batch.dead_letters[0].reason)
     scorer.process(batch)
     for _, part in by_hour(events_table(batch, work[0].shard_id), "events"):
-        encode(part, "events")
+        encode(part)
     return len(batch)

@@ -60,3 +60,15 @@ def test_what_checkpoints_write_depends_on_what_was_touched_and_not_on_how_much_
     assert many["timesTouched"] < 5
     assert many["longestChain"] == few["longestChain"]
     assert many["objects"] < 16, "joined deltas are deleted"
+
+
+def test_the_parts_that_make_bench_runs_go_through_on_a_small_load(tmp_path: Path) -> None:
+    from benchmarks import archive, limits, pipeline
+
+    found = pipeline.run(series=50, count=500, rounds=1)
+    assert found["contestants"]["numpy"]["eventsPerSecond"] > 0
+    assert limits.run(50, 500, 1)
+    assert archive.writing(500, 1)["rows"] == 500
+    work = archive.stored(tmp_path, hosts=2, hours=3)
+    assert archive.query(tmp_path, 3, 1)["rows"] > 0
+    assert archive.replaying(tmp_path, work, 3, 1)["events"] == 2 * 10 * 60 * 3
