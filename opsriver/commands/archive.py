@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from opsriver import target
@@ -57,6 +58,10 @@ def told() -> Iterator[None]:
             raise Problem(f"{error}; remove it, or leave it out with --skip-damaged") from None
         except (ClientError, BotoCoreError, Boto3Error, OSError) as error:
             raise Problem(f"the archive cannot be reached or read: {error}") from None
+        except msgspec.MsgspecError as error:
+            raise Problem(
+                f"a row of the archive holds what this version cannot read: {error}; use the version that wrote it"
+            ) from None
 
 
 def moment(text: str, default: int) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -164,6 +167,26 @@ def test_a_part_of_the_archive_is_compared_after_all_before_it_was_learned(
     found = json.loads(text)
     assert (status, found["differences"], found["same"]) == (0, [], found["sent"])
     assert found["sent"] > 0
+
+
+def test_a_damaged_file_and_an_insight_that_nobody_can_read_are_named(
+    world: tuple[Path, list[Insight]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(world[0], root)
+    (first, *_) = sorted((root / "events").glob("*/*/*.parquet"))
+    first.write_bytes(first.read_bytes()[:-100])
+    status, _, text = run("--folder", str(root), capsys=capsys, monkeypatch=monkeypatch)
+    assert (status, first.name in text.replace("\n", "")) == (2, True)
+    status, text, _ = run("--folder", str(root), "--skip-damaged", "--json", capsys=capsys, monkeypatch=monkeypatch)
+    assert [Path(one).name for one in json.loads(text)["damaged"]] == [first.name]
+    (insights, *_) = sorted((world[0] / "insights").glob("*/*/*.parquet"))
+    table = pq.read_table(insights)
+    broken = table.set_column(table.schema.get_field_index("insight"), "insight", pa.array(["{}"] * len(table)))
+    folder = root / insights.parent.relative_to(world[0])
+    pq.write_table(broken, folder / insights.name)
+    status, _, text = run("--folder", str(root), "--skip-damaged", capsys=capsys, monkeypatch=monkeypatch)
+    assert (status, "holds what this version cannot read" in " ".join(text.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
