@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-
-from rich.console import Console
 
 from benchmarks import pipeline
+from benchmarks.measure import tell
 
 
 def main() -> None:
@@ -18,10 +16,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = pipeline.run(options.series, options.events, options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    pipeline.show(found, Console())
+    tell(found, pipeline.show, as_json=options.json)
 
 
 if __name__ == "__main__":

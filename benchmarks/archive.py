@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import START, events, records
-from benchmarks.measure import in_turns, ratio
+from benchmarks.measure import in_turns, ratio, tell
 from consumers.archive.compaction import Compactor
 from consumers.archive.layout import HOUR_MS, partition
 from consumers.archive.reader import Archive
 from consumers.archive.store import FolderStore
 from consumers.archive.writer import by_hour, encode, events_table, file_name
-from opsriver.replay.order import in_stream_order
+from opsriver.replay.order import shard_by_shard
 from opsriver.replay.run import Replay
 from schemas.arrow import EVENTS
 from stream_processors.detectors.config import DetectorConfig
@@ -130,7 +129,7 @@ def replaying(root: Path, work: list[Hour], hours: int, rounds: int) -> dict[str
 
     def replay() -> None:
         replayed = Replay(DetectorConfig())
-        for shard, rows in in_stream_order(Archive(str(root)), START - HOUR_MS, START + (hours + 1) * HOUR_MS):
+        for shard, rows in shard_by_shard(Archive(str(root)), START - HOUR_MS, START + (hours + 1) * HOUR_MS):
             replayed.feed(shard, rows)
         if replayed.events != count:
             raise RuntimeError(f"{replayed.events} of {count} events were replayed")
@@ -197,10 +196,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = run(options.rounds, options.hosts, options.hours)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measure import tell
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGET_MS = 700
 
@@ -190,10 +192,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = run(options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

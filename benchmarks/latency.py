@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.producer import Producer
+from benchmarks.measure import tell
 from opsriver import embedded
 from opsriver.demo.show import percentile
 from opsriver.demo.subscribers import Delivery, HttpSubscriber, QueueSubscriber
@@ -203,10 +204,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = run(options.seconds)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

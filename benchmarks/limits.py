@@ -17,7 +17,6 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import events
+from benchmarks.measure import tell
 from benchmarks.path import Stretches, whole_path
+from benchmarks.pipeline import ours
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY_BYTES = 256 << 20
@@ -48,22 +49,11 @@ class Typed(msgspec.Struct):
 
 def parts(scorer: Any, work: list[Any]) -> dict[str, float]:
     """CPU seconds of each part of one pass."""
-    from consumers.archive.writer import by_hour, encode, events_table
-    from stream_processors.records.decode import decode
-
-    times = [time.process_time()]
-    batch = decode(work)
-    times.append(time.process_time())
-    scorer.process(batch)
-    times.append(time.process_time())
-    table = list(by_hour(events_table(batch, work[0].shard_id), "events"))
-    times.append(time.process_time())
-    for _, part in table:
-        encode(part)
-    times.append(time.process_time())
     names = ("decode: KPL, MD5, JSON, validation", "score: detector, episodes, silence", "table: Arrow columns by hour",
              "encode: Parquet")  # fmt: skip
-    return dict(zip(names, (b - a for a, b in pairwise(times)), strict=True))
+    stages: dict[str, float] = {}
+    ours(work, scorer, stages)
+    return dict(zip(names, stages.values(), strict=True))
 
 
 def limits(work: list[Any], texts: list[bytes]) -> dict[str, Callable[[], object]]:
@@ -179,10 +169,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = run(options.series, options.events, options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
 
 
 @dataclass(slots=True)
@@ -44,3 +48,11 @@ def ratio(ours: Timed, base: Timed) -> float:
     """Median of the round-by-round ratios of speed, ours to the baseline's."""
     pairs = zip(base.seconds, ours.seconds, strict=True)
     return statistics.median(b / o * ours.work / base.work for b, o in pairs)
+
+
+def tell(found: dict[str, Any], show: Callable[[dict[str, Any], Console], None], *, as_json: bool) -> None:
+    """Print what a benchmark found, for people or as JSON."""
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        show(found, Console())

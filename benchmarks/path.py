@@ -39,13 +39,6 @@ def same_work(work: list[StreamRecord], scorer: Any) -> int:
 
 def whole_path(work: list[StreamRecord], scorer: Any) -> int:
     """The same, and Parquet files by the hour, in memory."""
-    from consumers.archive.writer import by_hour, encode, events_table
-    from stream_processors.records.decode import decode
+    from benchmarks.pipeline import ours
 
-    batch = decode(work)
-    if batch.dead_letters:
-        raise RuntimeError(batch.dead_letters[0].reason)
-    scorer.process(batch)
-    for _, part in by_hour(events_table(batch, work[0].shard_id), "events"):
-        encode(part)
-    return len(batch)
+    return ours(work, scorer)

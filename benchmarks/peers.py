@@ -16,7 +16,6 @@ item; the other rows give it batches of 1,000 events, which suits it best.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ from rich.table import Table
 from benchmarks import peer
 from benchmarks.child import Child, Ended
 from benchmarks.load import events, records
-from benchmarks.measure import Timed, ratio
+from benchmarks.measure import Timed, ratio, tell
 from benchmarks.path import Stretches, same_work, whole_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,10 +166,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = run(options.series, options.events, options.rounds)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

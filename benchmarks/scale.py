@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.child import Child
 from benchmarks.load import START
+from benchmarks.measure import tell
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.records.batch import EventBatch
 from stream_processors.scoring import Scorer
@@ -435,10 +436,7 @@ def main() -> None:
         serve(options.serve)
         return
     found = run(options.rounds, million=options.million)
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, Console())
+    tell(found, show, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -220,17 +220,21 @@ class Scorer:
             self.row[slot] = self._take_row(rule.bank)
         else:
             self.bank[slot] = -1
-        self.special[slot] = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
-        low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
-        self.floor[slot] = -np.inf if low is None else low
-        self.ceiling[slot] = np.inf if high is None else high
-        self.allowance[slot] = rule.false_alarm_rate
+        self.obey(slot, rule)
         self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
         self.correlations.watch(slot, resource, series, rule)
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))
         return slot
+
+    def obey(self, slots: int | IntArray, rule: Rule) -> None:
+        """What a rule sets of series beside their detector: direction, cap, maintenance, bounds, rate of false alarms."""
+        self.special[slots] = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
+        low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
+        self.floor[slots] = -np.inf if low is None else low
+        self.ceiling[slots] = np.inf if high is None else high
+        self.allowance[slots] = rule.false_alarm_rate
 
     def _take_row(self, name: str) -> int:
         bank = self.banks[name]

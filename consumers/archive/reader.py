@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
 
 from consumers.archive.layout import HOUR_MS, Entry, Hour, Manifest, hour_of, newest, parse_manifest, partition, sort_out
 from schemas.arrow import KEYS, SCHEMAS, plain
@@ -85,10 +87,11 @@ class Archive:
         return self._table("events", start, end, wanted, columns)
 
     def insights(
-        self, start: Moment, end: Moment, resource: str | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+        self, start: Moment, end: Moment, resource: str | None = None, columns: Sequence[str] | None = None,
+        *, metric: str | None = None,
+    ) -> pa.Table:  # fmt: skip
         """All revisions of the insights that opened in a time range, each once, by time, insight and revision."""
-        return self._table("insights", start, end, {"resource": resource}, columns)
+        return self._table("insights", start, end, {"resource": resource, "metric": metric}, columns)
 
     def series(self, resource: str, metric: str, start: Moment, end: Moment) -> pa.Table:
         """Timestamps and values of one series, by time.
@@ -409,16 +412,26 @@ def once(table: pa.Table, data_set: str) -> pa.Table:
 
 def in_stream_order(table: pa.Table) -> pa.Table:
     """Events in the order of the stream: by shard, sequence number (as a number), user record and item."""
-    width = pc.max(pc.utf8_length(table["sequence"])).as_py() or 0
-    keys = pa.table(
-        {
-            "shard": table["shard"].cast(pa.string()),
-            "number": pc.utf8_lpad(table["sequence"], width, "0"),
-            "user": table["sub_sequence"],
-            "item": table["item"],
-        }
+    keys = (
+        table["item"].to_numpy(),
+        table["sub_sequence"].to_numpy(),
+        _ranks(table["sequence"], as_number=True),
+        _ranks(table["shard"]),
     )
-    return table.take(pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names]))
+    order = np.lexsort(keys)
+    return table if (order[1:] > order[:-1]).all() else table.take(pa.array(order))
+
+
+def _ranks(column: pa.ChunkedArray, *, as_number: bool = False) -> NDArray[np.int64]:
+    """Rank of each row's text among the column's; digits without leading zeros as the numbers they are."""
+    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    texts = encoded.dictionary
+    length = pc.utf8_length(texts) if as_number else pa.array(np.zeros(len(texts), np.int32))
+    order = pc.sort_indices(pa.table({"length": length, "text": texts}), [("length", "ascending"), ("text", "ascending")])
+    ranks = np.empty(len(texts), np.int64)
+    ranks[order.to_numpy()] = np.arange(len(texts))
+    ranked: NDArray[np.int64] = ranks[encoded.indices.to_numpy(zero_copy_only=False)]
+    return ranked
 
 
 def pandas(table: pa.Table) -> Any:

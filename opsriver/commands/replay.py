@@ -157,7 +157,7 @@ def _bounds(archive: Archive, start: str, end: str, learn_from: str) -> tuple[in
 def _run(archive: Archive, config: DetectorConfig, lineage: Lineage, learn: int, stop: int) -> tuple[Replay, list[str]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from opsriver.replay.order import in_stream_order
+    from opsriver.replay.order import shard_by_shard
     from opsriver.replay.run import Replay
 
     replayed = Replay(config, lineage)
@@ -167,7 +167,7 @@ def _run(archive: Archive, config: DetectorConfig, lineage: Lineage, learn: int,
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("replaying", total=stop + ONWARD_MS - learn, events=0)
-        ordered = in_stream_order(
+        ordered = shard_by_shard(
             archive, learn, stop + ONWARD_MS, progress=lambda reached: progress.update(task, completed=reached - learn)
         )
         for shard, rows in ordered:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.archive.layout import HOUR_MS
-from consumers.archive.reader import Archive
+from consumers.archive.reader import Archive, in_stream_order
 from stream_processors.records.times import MAX_AHEAD
 
 COLUMNS = (
@@ -88,31 +88,13 @@ class _Shard:
                 stop = end if bound is None else min(run.before(bound), end)
                 parts.append(run.rows.slice(run.done, stop - run.done))
                 run.done = stop
-            whole = parts[0] if len(parts) == 1 else in_order(pa.concat_tables(parts))
+            whole = parts[0] if len(parts) == 1 else in_stream_order(pa.concat_tables(parts))
             if len(whole):
                 yield whole
         self.runs = [run for run in self.runs if run.done < len(run.rows)]
 
 
-def in_order(table: pa.Table) -> pa.Table:
-    """Rows of one shard by sequence number (as a number), user record and item."""
-    sequences = table["sequence"].combine_chunks().dictionary_encode()
-    texts = sequences.dictionary
-    ranks = pc.sort_indices(
-        pa.table({"length": pc.utf8_length(texts), "text": texts}), [("length", "ascending"), ("text", "ascending")]
-    )
-    rank = np.empty(len(texts), np.int64)
-    rank[ranks.to_numpy()] = np.arange(len(texts))
-    keys = (
-        table["item"].to_numpy(),
-        table["sub_sequence"].to_numpy(),
-        rank[sequences.indices.to_numpy(zero_copy_only=False)],
-    )
-    order = np.lexsort(keys)
-    return table if (order[1:] > order[:-1]).all() else table.take(pa.array(order))
-
-
-def in_stream_order(
+def shard_by_shard(
     archive: Archive, start: int, end: int, *, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[str, pa.Table]]:
     """Events of a range of event time (epoch ms), shard by shard in the order in which each shard had them.
@@ -126,7 +108,7 @@ def in_stream_order(
         files = 0
         for hour, table in archive.hourly("events", start, end, COLUMNS):
             for shard in pc.unique(table["shard"]).to_pylist():
-                rows = in_order(table.filter(pc.equal(table["shard"], shard)))
+                rows = in_stream_order(table.filter(pc.equal(table["shard"], shard)))
                 shards.setdefault(shard, _Shard()).runs.append(_Run(rows))
             safe = (hour + 1) * HOUR_MS - MAX_AHEAD - INVERSIONS
             for shard in sorted(shards):

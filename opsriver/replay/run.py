@@ -17,7 +17,7 @@ from stream_processors.detectors.config import DetectorConfig
 from stream_processors.records.batch import EventBatch, PlacedSignal
 from stream_processors.scoring import Outcome, Scorer
 from stream_processors.state import snapshot
-from stream_processors.state.checkpoint import HashRange, Shard
+from stream_processors.state.checkpoint import Shard, both
 
 Lineage = Callable[[str], Shard | None]
 """What the stream knows of a shard: its range and its parents; None where it is not listed any more."""
@@ -65,13 +65,9 @@ class Replay:
             held, parent = self.lineage(name), self.scorers.get(name)
             if parent is not None and held is not None:
                 body = snapshot.decode(snapshot.encode(parent, full=True))
-                parents.append(([body], _both(found.range, held.range)))
+                parents.append(([body], both(found.range, held.range)))
         snapshot.merge(scorer, parents)
         return scorer
-
-
-def _both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:
-    return lambda resource: child.holds(resource) and parent.holds(resource)
 
 
 def to_batch(rows: pa.Table) -> EventBatch:

@@ -191,7 +191,7 @@ class Checkpoint:
             bodies, _ = self._read(held.chain, damaged)
             if not bodies:
                 bodies, _ = self._read(held.previous, damaged)
-            parents.append((bodies, _both(hash_range, held.range)))
+            parents.append((bodies, both(hash_range, held.range)))
         notes = merge(scorer, parents)
         return Restored(scorer, None, hash_range, notes, damaged)
 
@@ -298,5 +298,6 @@ def _touched(scorer: Scorer, body: Body) -> Touched:
     return Touched(np.array(sorted(slots), np.int64), frozenset(body.removed))
 
 
-def _both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:
+def both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:
+    """Tells the resources that were a parent's and are its child's."""
     return lambda resource: child.holds(resource) and parent.holds(resource)

@@ -292,12 +292,7 @@ def _equip(scorer: Scorer, start: int) -> None:
     identity = np.array([id(rule) for rule in rules], np.uint64)  # the configuration holds every rule once
     for rule in {id(rule): rule for rule in rules}.values():
         mine = start + np.flatnonzero(identity == id(rule))
-        low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
-        scorer.floor[mine] = -np.inf if low is None else low
-        scorer.ceiling[mine] = np.inf if high is None else high
-        scorer.allowance[mine] = rule.false_alarm_rate
-        special = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
-        scorer.special[mine] = special
+        scorer.obey(mine, rule)
         scorer.bank[mine] = -1
         if rule.bank in scorer.banks:
             bank = scorer.banks[rule.bank]

@@ -184,6 +184,8 @@ def test_every_revision_of_an_insight_is_a_row_and_what_is_none_is_told(
     assert [(row["insight_id"], row["revision"]) for row in table.to_pylist()] == [(i.insight_id, i.revision) for i in made]
     assert [msgspec.json.decode(text, type=Insight) for text in table["insight"].to_pylist()] == made
     assert set(found.insights(START, LATER, "host-1")["resource"].to_pylist()) == {"host-1"}
+    assert found.insights(START, LATER, metric="cpu").equals(table)
+    assert len(found.insights(START, LATER, metric="memory")) == 0
     compact(server, bucket)
     compact(server, bucket, LATER + HOUR_MS)
     assert reader(server, bucket).insights(START, LATER).equals(table)

@@ -16,7 +16,7 @@ from consumers.archive.verify import verify
 from opsriver import analysis, charts
 from opsriver.analysis import BEGIN, Source, false_positive, keep, kept, missed
 from opsriver.errors import Problem
-from opsriver.replay.order import in_stream_order
+from opsriver.replay.order import shard_by_shard
 from opsriver.replay.run import Replay
 from stream_processors.detectors.config import DetectorConfig
 
@@ -46,7 +46,7 @@ def test_a_simulated_source_is_a_sound_archive_and_is_made_once(source: Source) 
 
 def test_its_insights_are_those_that_a_replay_of_it_gives(source: Source) -> None:
     replay = Replay(DetectorConfig())
-    for shard, rows in in_stream_order(source.archive, source.start, source.end):
+    for shard, rows in shard_by_shard(source.archive, source.start, source.end):
         replay.feed(shard, rows)
     last = {one.insight_id: one for one in replay.insights}
     assert sorted(last.values(), key=lambda one: one.insight_id) == sorted(source.found(), key=lambda one: one.insight_id)

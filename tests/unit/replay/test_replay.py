@@ -20,7 +20,7 @@ from consumers.archive.store import FolderStore
 from opsriver import cli
 from opsriver.replay import order
 from opsriver.replay.compare import compare
-from opsriver.replay.order import in_stream_order
+from opsriver.replay.order import shard_by_shard
 from opsriver.replay.run import Replay
 from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig, parse
@@ -32,7 +32,7 @@ END = START + 400 * HOUR_MS
 
 def replayed(root: Path, config: DetectorConfig | None = None) -> list[Insight]:
     replay = Replay(config or DetectorConfig())
-    for shard, rows in in_stream_order(Archive(str(root)), START - 24 * HOUR_MS, END):
+    for shard, rows in shard_by_shard(Archive(str(root)), START - 24 * HOUR_MS, END):
         replay.feed(shard, rows)
     return replay.insights
 
