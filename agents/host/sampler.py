@@ -20,7 +20,7 @@ VIRTUAL = {
     "net": ("lo", "veth", "ifb", "docker", "br-", "virbr", "cali", "lxc", "tun", "tap"),
 }
 """Beginnings of names of devices whose traffic is that of others beneath them, or none."""
-_ABSENT = (OSError, RuntimeError, NotImplementedError, psutil.Error)
+_ABSENT = (OSError, RuntimeError, psutil.Error)
 """What psutil raises where a machine has no such counters, or does not show them."""
 
 
