@@ -198,6 +198,8 @@ class CorrelationBank:
             span = int(block.max()) + 2
         latest = np.maximum.accumulate(number * span + np.maximum(block, current[host]) + 1) - number * span - 1
         kept = np.flatnonzero(block == latest)
+        if not len(kept):  # all of them came too late
+            return [], np.zeros(0, np.int64)
         order, host, block = order[kept], host[kept], block[kept]
         # In turns: the events of every host that lie in the same block as its first one that is left.
         found: list[Break] = []

@@ -122,3 +122,12 @@ def test_any_bytes_may_be_restored_and_reach_no_other_host(seed, zeros):
         bank.step(host, lane, np.full(8, START + at * BLOCK), np.arange(8.0))
         plain.step(np.zeros(4, np.int64), np.arange(4), np.full(4, START + at * BLOCK), np.arange(4.0, 8.0))
     assert bank.dump(np.ones(4, np.int64), np.arange(4)) == plain.dump(np.zeros(4, np.int64), np.arange(4))
+
+
+def test_events_that_all_come_too_late_change_nothing():
+    bank, hosts, lanes = CorrelationBank(), np.zeros(2, np.int64), np.arange(2)
+    bank.add()
+    bank.step(hosts, lanes, np.full(2, START + BLOCK), np.ones(2))
+    before = bank.dump(hosts, lanes)
+    found, touched = bank.step(hosts, lanes, np.full(2, START), np.ones(2))
+    assert (found, touched.tolist(), bank.dump(hosts, lanes)) == ([], [], before)
