@@ -104,9 +104,10 @@ def _texts(values: list[Any]) -> pa.Array:
 def _dimensions(values: list[dict[str, str] | None]) -> pa.Array:
     """A column of maps; events share their dictionaries, so each is converted once."""
     # The list keeps every dictionary alive: an id is one dictionary's.
-    known = dict(zip(map(id, values), values, strict=True))
     coded = pa.array(np.fromiter(map(id, values), np.int64, len(values))).dictionary_encode()
-    distinct = [known[one] for one in coded.dictionary.to_pylist()]
+    place = np.empty(len(coded.dictionary), np.int64)
+    place[np.asarray(coded.indices)] = np.arange(len(values))
+    distinct = [values[one] for one in place.tolist()]
     maps = pa.array([list(one.items()) if one else None for one in distinct], EVENTS.field("dimensions").type)
     return maps.take(coded.indices)
 

@@ -34,10 +34,9 @@ def _record(sink: Sink) -> None:
     data = sink.record.data
     try:
         if data.startswith(kpl.MAGIC):
-            keys, users = kpl.deaggregate(data)
+            _users(sink, *kpl.deaggregate(data))
         else:
-            keys, users = [sink.partition_key], [data]
-        _users(sink, keys, users)
+            _users(sink, [sink.partition_key], [data])
     except Refused as refusal:
         sink.letter(refusal, data)
     except Full:
@@ -52,7 +51,7 @@ def _record(sink: Sink) -> None:
         )
 
 
-def _users(sink: Sink, keys: list[str], users: list[bytes]) -> None:
+def _users(sink: Sink, keys: kpl.Keys | list[str], users: list[bytes]) -> None:
     """Read user records: native metrics in runs, everything else one by one between them."""
     parse = native.parse
     run: list[native.MetricWire] = []

@@ -11,6 +11,7 @@ and registers its names in the process-wide pool.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,11 +19,25 @@ from stream_processors.records.refused import Refused
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 DIGEST_SIZE = 16
+MISSING = 2**64 - 1
+"""What stands for a partition key's index that is not there."""
 MAX_USER_RECORDS = 100_000
 """Most user records of one aggregate: 10 MiB, the largest Kinesis record, in records of 100 bytes."""
 
 
-def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
+class Keys:
+    """The partition keys of an aggregate's user records by their places; looked up only where one is told of."""
+
+    __slots__ = ("_index", "_table")
+
+    def __init__(self, table: Sequence[str], index: Sequence[int]) -> None:
+        self._table, self._index = table, index
+
+    def __getitem__(self, place: int) -> str:
+        return self._table[self._index[place]]
+
+
+def deaggregate(data: bytes) -> tuple[Keys, list[bytes]]:
     """User records of an aggregate in order: their partition keys, and their data.
 
     Raises Refused (``damaged-aggregate``) where checksum, message or an index is wrong, and
@@ -31,33 +46,34 @@ def deaggregate(data: bytes) -> tuple[list[str], list[bytes]]:
     size = len(data)
     if size < len(MAGIC) + DIGEST_SIZE:
         raise _damaged(f"it has {size} bytes, fewer than its magic and checksum alone")
-    content = data[len(MAGIC) : -DIGEST_SIZE]
+    content = memoryview(data)[len(MAGIC) : -DIGEST_SIZE]
     if hashlib.md5(content, usedforsecurity=False).digest() != data[-DIGEST_SIZE:]:
         raise _damaged(f"the MD5 checksum at its end does not match its {size} bytes; it was cut or altered on the way")
     message_type, decode_error = _message()
     message = message_type()
     try:
-        message.ParseFromString(content)
+        message.MergeFromString(content)
     except decode_error as error:
         raise _damaged(f"its content is no valid protobuf message ({str(error)[:100]})") from None
-    if not message.IsInitialized():
-        raise _damaged("a user record in it lacks its data or its partition key")
     count = len(message.records)
     if not count:
         raise _damaged("it holds no user records")
     if count > MAX_USER_RECORDS:
         raise Refused("too-large", f"KPL aggregate holds {count} user records; at most {MAX_USER_RECORDS} are allowed")
-    # Kept while both columns are read: each access would make the message's wrapper anew.
-    records = list(message.records)
     try:
         table = [key.decode() for key in message.partition_key_table]
-        return [table[record.partition_key_index] for record in records], [record.data for record in records]
     except UnicodeDecodeError:
         raise _damaged("a partition key is not UTF-8") from None
-    except IndexError:
-        raise _damaged(
-            f"a user record points beyond its table of {len(message.partition_key_table)} partition keys"
-        ) from None
+    # Kept while both columns are read: each access would make the message's wrapper anew.
+    records = list(message.records)
+    users = [record.data for record in records]
+    index = [record.partition_key_index for record in records]
+    # Looked at in all records only where one may lack a field, which protobuf reads as its default.
+    if (max(index) == MISSING or b"" in users) and not message.IsInitialized():
+        raise _damaged("a user record in it lacks its data or its partition key")
+    if max(index) >= len(table):
+        raise _damaged(f"a user record points beyond its table of {len(table)} partition keys")
+    return Keys(table, index), users
 
 
 def _damaged(why: str) -> Refused:
@@ -93,7 +109,9 @@ def _message() -> tuple[Any, type[Exception]]:
     for name, members in fields.items():
         declared = file.message_type.add(name=name)
         for field, number, label, type_, type_name in members:
-            declared.field.add(name=field, number=number, label=label, type=type_, type_name=type_name or None)
+            added = declared.field.add(name=field, number=number, label=label, type=type_, type_name=type_name or None)
+            if field == "partition_key_index":
+                added.default_value = str(MISSING)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     aggregated = message_factory.GetMessageClass(pool.FindMessageTypeByName("opsriver.kpl.AggregatedRecord"))

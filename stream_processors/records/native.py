@@ -13,6 +13,7 @@ import msgspec
 from schemas.events import HOST_METRICS
 from stream_processors.records import sink as sinks
 from stream_processors.records import times
+from stream_processors.records.kpl import Keys
 from stream_processors.records.refused import Refused, missing, wrong_type
 from stream_processors.records.sink import Sink
 
@@ -61,7 +62,9 @@ def begin() -> None:
         _series.clear()
 
 
-def append_users(sink: Sink, run: Sequence[MetricWire], places: range, users: Sequence[bytes], keys: Sequence[str]) -> None:
+def append_users(
+    sink: Sink, run: Sequence[MetricWire], places: range, users: Sequence[bytes], keys: Keys | Sequence[str]
+) -> None:
     """Append metrics that are each a user record of their own, column by column.
 
     ``places`` are their sub-sequences and indexes into ``users`` and ``keys``. One that is refused
