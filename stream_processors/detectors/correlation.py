@@ -220,7 +220,8 @@ class CorrelationBank:
             self._host["first"][host[fresh]] = block[fresh]
             current[host[new]] = block[new]
             mine = np.flatnonzero(of_event == one)
-            np.add.at(self._lane["sum"], (host[mine], lanes[order[mine]]), values[order[mine]])
+            with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond all bounds is left out at the block's end
+                np.add.at(self._lane["sum"], (host[mine], lanes[order[mine]]), values[order[mine]])
             np.add.at(self._lane["count"], (host[mine], lanes[order[mine]]), 1.0)
         found.sort(key=lambda one: one.index)
         return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)

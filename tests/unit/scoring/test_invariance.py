@@ -57,6 +57,32 @@ def stream(seed: int, minutes: int = 160, *, signals: bool = True) -> list[Event
     return made
 
 
+WILD = [0.0, -0.0, 1e308, -1e308, 1.7976931348623157e308, 5e-324, -5e-324, 1e-300, 100.0, 2.0**53, 1e6, 1e12, -1e100, 1e200]
+
+
+def hostile(seed: int) -> list[Event | Signal]:
+    """Values of any size, clocks that jump by days, events that come late by up to more than a year."""
+    rng = random.Random(seed)
+    hosts = [f"host-{number}" for number in range(rng.choice([1, 2, 6]))]
+    metrics = ["cpu", "memory", "diskUsage", "disk", "connections"][: rng.choice([1, 2, 4, 5])]
+    step = rng.choice([1_000, 60_000, 300_000, 3_600_000])
+    wild, late, jump = rng.choice([0, 0.01, 0.3, 1]), rng.choice([0, 0.05, 0.5]), rng.choice([0, 0.01, 0.1])
+    day = 24 * 60 * 60 * 1000
+    now, made = START, list[Event | Signal]()
+    for _ in range(rng.choice([30, 300])):
+        now += int(step * rng.uniform(0.5, 1.5))
+        if rng.random() < jump:
+            now += rng.choice([1, 10_000, day, 40 * day, -day, -300_000])
+        for host, metric in itertools.product(hosts, metrics):
+            behind = rng.choice([0, 1, 300_000, day, 400 * day]) if rng.random() < late else 0
+            value = rng.choice(WILD) if rng.random() < wild else 1e9 * (metric == "disk") + rng.gauss(0, 1)
+            made.append((host, metric, now - behind, value))
+        if rng.random() < 0.08:
+            verdict = Feedback(rng.choice([*hosts, "unknown"]), "cpu", rng.choice(["missed", "false_positive"]), now)
+            made.append(rng.choice([Tick(now + rng.choice([0, -step, 10 * step])), verdict]))
+    return made
+
+
 def run(
     items: list[Event | Signal], cuts: list[int], kind: object = banks, config: DetectorConfig = CONFIG
 ) -> tuple[list[Insight], bytes]:
@@ -94,6 +120,16 @@ def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed
     plain = run(items, [], functools.partial(default_banks, compiled=False))
     assert run(items, cuts, functools.partial(default_banks, compiled=True)) == plain
     assert plain[0], "the stream must lead to insights, or the comparison says nothing"
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 10_000), data=st.data())
+def test_wild_values_and_jumping_clocks_end_nothing_and_keep_the_invariance(seed: int, data: st.DataObject) -> None:
+    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
+    items = hostile(seed)
+    cuts = data.draw(st.lists(st.integers(0, len(items)), max_size=10))
+    plain = run(items, [], functools.partial(default_banks, compiled=False), DetectorConfig())
+    assert run(items, cuts, functools.partial(default_banks, compiled=True), DetectorConfig()) == plain
 
 
 @settings(deadline=None, max_examples=25)
