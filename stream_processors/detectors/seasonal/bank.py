@@ -33,6 +33,7 @@ WEEK = 7 * DAY
 
 # Tables of the season: half-hours of a day and hours of a week, in UTC.
 _DAY_BINS, _DAY_BIN = 48, HOUR / 2
+_HALF_HOUR = 1_800_000
 _WEEK_BINS, _WEEK_BIN = 168, HOUR
 _BINS = _DAY_BINS + _WEEK_BINS
 _VISITS_DAY = 14.0
@@ -65,6 +66,10 @@ _BAR_RISE, _BAR_TOP = 2.0, 2.0
 """A report raises the bar to twice its strength, of which at most this much counts."""
 _BAR_START, _BAR_SHARE, _BAR_LONGEST = 2 * HOUR, 0.05, WEEK
 """The bar sinks over two hours plus a twentieth of the series' age, at most a week."""
+_HABIT = 0.375
+"""Most that is scored of what is not stronger than this half-hour usually is: LOW, which pages nobody."""
+_GRADES = 8.0
+"""A report's score is rounded down to a multiple of one over this: by how much a rise happens to overshoot says nothing."""
 
 _TAIL_START = 3.0
 """Residuals beyond this many root mean squares belong to the fitted tail."""
@@ -123,7 +128,7 @@ _COLUMNS = (
     *(f"down{i}" for i in range(_N)),
     *("smooth0", "smooth1", "smooth2"),
     *(f"share{i}" for i in range(len(_FAMILIES))),
-    *("usual", "day_peak", "day_start", "days", "bar"),
+    *("usual", "day_peak", "day_start", "days", "bar", "hour_peak"),
     *(f"{tail}_{part}" for tail in ("one", "two") for part in _TAIL_PARTS),
     *("unexplained", "rare_day", "tail_factor", "rare_days"),
     *("tenth", "hundredth"),
@@ -168,9 +173,9 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     families: ClassVar[tuple[str, ...]] = _FAMILIES
-    row_bytes: ClassVar[int] = 8 * len(_COLUMNS) + (8 + 2) * _BINS
+    row_bytes: ClassVar[int] = 8 * len(_COLUMNS) + (8 + 2) * _BINS + 4 * _DAY_BINS
 
     def __init__(self, rows: int = 0, *, without: Collection[str] = (), compiled: bool | None = None) -> None:
         if unknown := set(without) - {*_FAMILIES, SINGLE}:
@@ -188,6 +193,7 @@ class SeasonalBank(Bank):
         self._state: FloatArray = np.zeros((0, len(_COLUMNS)))
         self._bins: FloatArray = np.zeros((0, _BINS))
         self._visits: NDArray[np.uint16] = np.zeros((0, _BINS), np.uint16)
+        self._reached: NDArray[np.float32] = np.zeros((0, _DAY_BINS), np.float32)
         self.append(rows)
 
     def __len__(self) -> int:
@@ -202,6 +208,7 @@ class SeasonalBank(Bank):
             self._state = _grown(self._state, self._size, capacity)
             self._bins = _grown(self._bins, self._size, capacity)
             self._visits = _grown(self._visits, self._size, capacity)
+            self._reached = _grown(self._reached, self._size, capacity)
         self._size = size
 
     def step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
@@ -220,7 +227,7 @@ class SeasonalBank(Bank):
         if self._until_compiled < 0:
             self._compiled, self._until_compiled = _kernel(), math.inf
         if self._compiled:
-            return self._compiled(self._state, self._bins, self._visits, rows, timestamps, values)
+            return self._compiled(self._state, self._bins, self._visits, self._reached, rows, timestamps, values)
         with np.errstate(all="ignore"):
             parts = [
                 self._padded(rows[block], timestamps[block], values[block])
@@ -266,14 +273,14 @@ class SeasonalBank(Bank):
 
         # --- what the season says -----------------------------------------------------------------
         of_day = timestamps % 86_400_000
-        day_bin = of_day // 1_800_000
+        day_bin = of_day // _HALF_HOUR
         week_bin = _DAY_BINS + (timestamps // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
         day_mean, week_mean = self._bins[rows, day_bin], self._bins[rows, week_bin]
         day_visits = self._visits[rows, day_bin].astype(np.float64)
         # Between the middles of two known half-hours the expectation is a straight line.
-        earlier = (of_day - 900_000) // 1_800_000 % _DAY_BINS
+        earlier = (of_day - 900_000) // _HALF_HOUR % _DAY_BINS
         later = (earlier + 1) % _DAY_BINS
-        part = (of_day + 900_000) % 1_800_000 / _DAY_BIN
+        part = (of_day + 900_000) % _HALF_HOUR / _DAY_BIN
         from_bin, to_bin = self._bins[rows, earlier], self._bins[rows, later]
         straight = (self._visits[rows, earlier] > 0) & (self._visits[rows, later] > 0)
         day_line = np.where(straight, from_bin + part * (to_bin - from_bin), day_mean)
@@ -411,15 +418,17 @@ class SeasonalBank(Bank):
         strength = np.where(strength >= 1e-6, strength, 0.0)
         _close_day(column, time, age, interval, evidence, rarity)
 
-        # --- one report per incident ----------------------------------------------------------------
+        # --- one report per incident; what comes at this hour every day is none -----------------------
         bar = column["bar"]
         sinking = np.minimum(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
         bar *= sinking / (sinking + elapsed)
         warming = n < _WARM_EVENTS
-        above = strength > bar
-        np.copyto(bar, _BAR_RISE * strength, where=above & (strength >= 0.5) & ~warming)
         level = np.where(warming, 0.0, np.minimum(strength, 1.0))
-        score = np.where(above, level, 0.0)
+        daily = _BAR_RISE * self._daily(column["hour_peak"], rows[:count], timestamps, elapsed, level)
+        above, habit = strength > bar, strength <= daily
+        np.copyto(bar, _BAR_RISE * strength, where=above & ~habit & (strength >= 0.5) & ~warming)
+        score = np.where(level < 0.5, level, np.floor(_GRADES * level) / _GRADES)
+        score = np.where(above, np.minimum(score, np.where(habit, _HABIT, 1.0)), 0.0)
 
         # --- explanation ------------------------------------------------------------------------------
         shares = _shares(column, spoken, slow_strength, single, level)
@@ -459,10 +468,35 @@ class SeasonalBank(Bank):
             interval=np.where(interval > 0.0, interval, np.nan)[real],
         )
 
+    def _parts(self) -> dict[str, NDArray[np.generic]]:
+        return {"state": self._state, "bins": self._bins, "visits": self._visits, "reached": self._reached}
+
+    def _daily(
+        self, peak: FloatArray, rows: IntArray, timestamps: IntArray, elapsed: FloatArray, level: FloatArray
+    ) -> FloatArray:
+        """The level that this half-hour and its neighbours reach on the mean of the last days.
+
+        Takes in the level, and learns what the half-hour of the series' last event reached once it is over.
+        """
+        half_hour = timestamps // _HALF_HOUR
+        last = (timestamps - elapsed).astype(np.int64) // _HALF_HOUR
+        over = half_hour != last
+        ended = np.flatnonzero(over[: len(rows)])
+        at = rows[ended], last[ended] % _DAY_BINS
+        before = self._reached[at].astype(np.float64)
+        self._reached[at] = before + _DAY_GAIN * (peak[ended] - before)
+        np.copyto(peak, 0.0, where=over)
+        np.maximum(peak, level, out=peak)
+        # Rows behind the last are padding, all of one row.
+        owner = np.append(rows, np.repeat(rows[:1], len(level) - len(rows)))
+        here = [self._reached[owner, (half_hour + beside) % _DAY_BINS] for beside in (-1, 0, 1)]
+        return np.maximum(np.maximum(here[0], here[1]), here[2]).astype(np.float64)
+
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian."""
         block = np.empty(len(rows), _RECORD)
-        block["state"], block["bins"], block["visits"] = self._state[rows], self._bins[rows], self._visits[rows]
+        for name, part in self._parts().items():
+            block[name] = part[rows]
         return block.tobytes()
 
     def restore(self, rows: IntArray, data: bytes) -> None:
@@ -474,7 +508,8 @@ class SeasonalBank(Bank):
             message = f"the state of {len(rows)} rows has {len(rows) * self.row_bytes} bytes, not {len(data)}"
             raise ValueError(message)
         block = np.frombuffer(data, _RECORD)
-        self._state[rows], self._bins[rows], self._visits[rows] = block["state"], block["bins"], block["visits"]
+        for name, part in self._parts().items():
+            part[rows] = block[name]
 
     def feedback(self, row: int, *, missed: bool) -> None:
         """Make the family that spoke last in this row a quarter louder (missed) or quieter.
@@ -491,7 +526,9 @@ class SeasonalBank(Bank):
             state[at] = min(max(moved, -float(_LOUDNESS)), float(_LOUDNESS))
 
 
-_RECORD = np.dtype([("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS)])
+_RECORD = np.dtype(
+    [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
+)
 
 
 def _kernel() -> Callable[..., Verdicts]:

@@ -40,7 +40,10 @@ from stream_processors.detectors.seasonal.bank import (
     _DOWN,
     _FAMILIES,
     _GAINS,
+    _GRADES,
     _GRAIN,
+    _HABIT,
+    _HALF_HOUR,
     _LANES,
     _LARGEST,
     _LONGEST_STEP,
@@ -87,6 +90,7 @@ _DAY_REST, _DAY_REST_SLOW, _PREVIOUS = _AT["day_rest"], _AT["day_rest_slow"], _A
 _STEP_SHORT, _STEP_LONG = _AT["step_short"], _AT["step_long"]
 _SMOOTH0, _SHARE, _GAIN, _KIND = _AT["smooth0"], _AT["share0"], _AT["gain0"], _AT["kind"]
 _USUAL, _DAY_PEAK, _DAY_START, _DAYS, _BAR = (_AT[n] for n in ("usual", "day_peak", "day_start", "days", "bar"))
+_HOUR_PEAK = _AT["hour_peak"]
 _ONE, _TWO = _AT["one_noise"], _AT["two_noise"]
 _UNEXPLAINED, _RARE_DAY, _TAIL_FACTOR, _RARE_DAYS = (_AT[n] for n in ("unexplained", "rare_day", "tail_factor", "rare_days"))
 _TENTH, _HUNDREDTH = _AT["tenth"], _AT["hundredth"]
@@ -234,13 +238,13 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
             # what the season says
             of_day = stamp_ms % 86_400_000
-            day_bin = of_day // 1_800_000
+            day_bin = of_day // _HALF_HOUR
             week_bin = _DAY_BINS + (stamp_ms // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
             day_mean, week_mean = bins[row, day_bin], bins[row, week_bin]
             day_visits, week_visits = float(visits[row, day_bin]), float(visits[row, week_bin])
-            earlier = (of_day - 900_000) // 1_800_000 % _DAY_BINS
+            earlier = (of_day - 900_000) // _HALF_HOUR % _DAY_BINS
             later = (earlier + 1) % _DAY_BINS
-            part = float((of_day + 900_000) % 1_800_000) / _DAY_BIN
+            part = float((of_day + 900_000) % _HALF_HOUR) / _DAY_BIN
             from_bin, to_bin = bins[row, earlier], bins[row, later]
             straight = visits[row, earlier] > 0 and visits[row, later] > 0
             day_line = from_bin + part * (to_bin - from_bin) if straight else day_mean
@@ -374,6 +378,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
     def second(
         state: FloatArray,
+        by_hour: NDArray[np.float32],
         rows: IntArray,
         timestamps: IntArray,
         logs: FloatArray,
@@ -388,7 +393,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
         families = np.zeros(_KINDS)
         loud = np.zeros(_KINDS)
         for i in range(len(rows)):
-            s = state[rows[i]]
+            s, daily = state[rows[i]], by_hour[rows[i]]
             time = float(timestamps[i])
             n, v, bounded, expected = have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i], have[_H_EXPECTED, i]
             lapse, elapsed, age = have[_H_LAPSE, i], have[_H_ELAPSED, i], have[_H_AGE, i]
@@ -446,14 +451,24 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 s[_RARE_DAY], s[_DAY_PEAK], s[_DAY_START] = 0.0, 0.0, time
             s[_DAY_PEAK] = _most(s[_DAY_PEAK], evidence)
 
-            # one report per incident
+            # one report per incident; what comes at this hour every day is none
             sinking = _least(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
             s[_BAR] *= sinking / (sinking + elapsed)
             warming = n < _WARM_EVENTS
-            above = strength > s[_BAR]
-            if above and strength >= 0.5 and not warming:
-                s[_BAR] = _BAR_RISE * strength
             level = 0.0 if warming else _least(strength, 1.0)
+            half_hour, last = timestamps[i] // _HALF_HOUR, int(time - elapsed) // _HALF_HOUR
+            if half_hour != last:
+                known = float(daily[last % _DAY_BINS])
+                daily[last % _DAY_BINS] = np.float32(known + _DAY_GAIN * (s[_HOUR_PEAK] - known))
+                s[_HOUR_PEAK] = 0.0
+            s[_HOUR_PEAK] = _most(s[_HOUR_PEAK], level)
+            most = _most(float(daily[(half_hour - 1) % _DAY_BINS]), float(daily[half_hour % _DAY_BINS]))
+            most = _most(most, float(daily[(half_hour + 1) % _DAY_BINS]))
+            above, habit = strength > s[_BAR], strength <= _BAR_RISE * most
+            if above and not habit and strength >= 0.5 and not warming:
+                s[_BAR] = _BAR_RISE * strength
+            score = level if level < 0.5 else math.floor(_GRADES * level) / _GRADES
+            score = _least(score, _HABIT if habit else 1.0)
 
             # shares of the families
             total = 0.0
@@ -496,7 +511,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             s[_WIDTH] = width + _most(_blend(lapse, 2.0 * DAY), 1.0 / (n + 1.0)) * (deviation - width)
 
             middle = np.nan if n < 2.0 else expected + s[_ORIGIN]
-            out[_O_SCORE, i] = level if above else 0.0
+            out[_O_SCORE, i] = score if above else 0.0
             out[_O_LEVEL, i] = level
             out[_O_LOW, i], out[_O_EXPECTED, i], out[_O_HIGH, i] = middle - down, middle, middle + up
             out[_O_WARMING, i] = 1.0 if warming else 0.0
@@ -513,6 +528,7 @@ def step(
     state: FloatArray,
     bins: FloatArray,
     visits: NDArray[np.uint16],
+    by_hour: NDArray[np.float32],
     rows: IntArray,
     timestamps: IntArray,
     values: FloatArray,
@@ -533,7 +549,7 @@ def step(
             np.log(logs, out=logs)
             np.log1p(growths, out=growths)
             np.exp(exps, out=exps)
-            second(state, r, t, logs, growths, exps, have, _GAINS, o, shares[block], decades)
+            second(state, by_hour, r, t, logs, growths, exps, have, _GAINS, o, shares[block], decades)
             np.exp(decades, out=decades)
             o[_O_TAIL] = np.where(o[_O_PLAIN] > 0.0, 1.0, decades[:size])
     return Verdicts(

@@ -310,6 +310,39 @@ def test_the_family_that_speaks_fits_the_fault(ordinary):
 # ------------------------------------------------------------------ fleets
 
 
+def nightly(days, size=12.0):
+    """Share of calm hosts that page, by day; on each of ``days`` a job raises them at two for a quarter of an hour."""
+    stamps = times(16 * 288, FIVE)
+    values = noise("gaussian", (len(stamps), 12), np.random.default_rng(5))
+    day, moment = (stamps - stamps[0]) // DAY, stamps % DAY
+    values[np.isin(day, days) & (moment >= 2 * HOUR) & (moment < 2 * HOUR + 3 * FIVE)] += size
+    told = run(SeasonalBank(12), stamps, values)
+    return np.array([(told.score[day == one] >= 0.5).any(axis=0).mean() for one in range(16)])
+
+
+def test_what_comes_at_the_same_hour_every_day_is_reported_on_some_days_and_then_no_more():
+    paged = nightly(range(4, 16), size=30.0)
+    assert paged[4] == 1.0
+    assert paged[6:].max() <= 0.25
+
+
+def test_what_came_at_this_hour_once_is_reported_when_it_comes_again_a_week_later():
+    paged = nightly([5, 12])
+    assert paged[5] == 1.0
+    assert paged[12] >= 0.9
+
+
+def test_a_report_s_score_has_grades_and_the_level_has_none(ordinary):
+    stamps, values, _ = ordinary
+    rng = np.random.default_rng(8)
+    faulty = values + (rng.random(values.shape) < 0.002) * rng.uniform(5, 30, values.shape)
+    told = run(SeasonalBank(12), stamps, faulty)
+    reports = told.score[told.score >= 0.5]
+    assert len(reports) > 20
+    assert np.array_equal(reports * 8, np.floor(reports * 8))
+    assert (told.level[told.score >= 0.5] >= reports).all()
+
+
 def test_a_fleet_without_faults_at_five_minutes_pages_a_few_times_a_host_month_at_most():
     rng = np.random.default_rng(9)
     stamps = times(10 * 288, FIVE)
