@@ -47,8 +47,11 @@ _MEMORY = 100 * DAY
 """Calibration of the channels forgets over this time; until then every event counts alike."""
 _SEASON_MEMORY = 4 * DAY
 """Over this time the errors of the season and of the plain mean are compared."""
-_SMOOTH = (8 * MINUTE, 24 * MINUTE, 72 * MINUTE)
-"""Evidence is the mean of three smoothings, three times longer each."""
+_SMOOTH = 24 * MINUTE
+"""Evidence is the mean of three smoothings: over a third of this time, over it, and over three times as long.
+It is at least one typical interval, as a single sample of an hour is no more certain than one of a minute."""
+_FEWEST = 48.0
+"""What an ordinary day reaches is learned over a day or so many typical intervals: of fewer the peak is chance."""
 _LONGEST_STEP = 8.0
 """A gap counts as at most this many typical intervals."""
 
@@ -387,7 +390,8 @@ class SeasonalBank(Bank):
         up += channel_gain * (squared_up - up)
         down += channel_gain * (squared_down - down)
         gains = _GAINS[_level(s[_GAIN : _GAIN + len(_FAMILIES)])]
-        smoothing = 1.0 - np.exp(-lapse / _SMOOTH[1])
+        memory = np.maximum(_SMOOTH, interval)
+        smoothing = 1.0 - np.exp(-lapse / memory)
         for family in self._without:
             families[family] = 0.0
         families *= gains
@@ -396,7 +400,7 @@ class SeasonalBank(Bank):
             total += parts
         spoken = s[_SHARE : _SHARE + len(_FAMILIES)]
         spoken += smoothing * (families - spoken)
-        kept = np.exp(-lapse / _SMOOTH[2])
+        kept = np.exp(-lapse / (3.0 * memory))
         evidence = np.zeros(len(rows))
         for name in ("smooth2", "smooth1", "smooth0"):
             column[name] += (1.0 - kept) * (total - column[name])
@@ -623,13 +627,14 @@ def _close_day(
 ) -> None:
     """At the end of a day learn what it reached; take in the present event."""
     np.maximum(column["rare_day"], rarity, out=column["rare_day"])
-    over = time - column["day_start"] >= DAY
+    day = np.maximum(DAY, _FEWEST * interval)
+    over = time - column["day_start"] >= day
     usual, factor = column["usual"], column["tail_factor"]
     # A calibrated tail reaches about log(events a day) on an ordinary day; how much more it does
     # is by how much the fit is too light.
     judged = over & (age > 1.5 * DAY)
     column["rare_days"] += judged
-    ordinary = np.log(np.maximum(DAY / np.maximum(interval, 1.0), 2.0)) + 0.577
+    ordinary = np.log(np.maximum(day / np.maximum(interval, 1.0), 2.0)) + 0.577
     reached = np.minimum(column["rare_day"] / ordinary, 1.5 * factor)
     weight = 1.0 / (2.0 + np.minimum(column["rare_days"], 15.0))
     factor += np.where(judged, weight * (reached - factor), 0.0)

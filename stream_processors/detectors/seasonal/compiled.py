@@ -39,6 +39,7 @@ from stream_processors.detectors.seasonal.bank import (
     _DAY_GAIN,
     _DOWN,
     _FAMILIES,
+    _FEWEST,
     _GAINS,
     _GRADES,
     _GRAIN,
@@ -365,9 +366,10 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             days_known = age / DAY
             shortest = _most(MINUTE * (1.0 - days_known / 2.0), 1.0)
             logs[_LOG_WANTED, i] = _most(_RARE / _most(interval, shortest), 2.0)
-            logs[_LOG_ORDINARY, i] = _most(DAY / _most(interval, 1.0), 2.0)
-            exps[_EXP_SHARES, i] = -lapse / _SMOOTH[1]
-            exps[_EXP_KEPT, i] = -lapse / _SMOOTH[2]
+            logs[_LOG_ORDINARY, i] = _most(_most(DAY, _FEWEST * interval) / _most(interval, 1.0), 2.0)
+            memory = _most(_SMOOTH, interval)
+            exps[_EXP_SHARES, i] = -lapse / memory
+            exps[_EXP_KEPT, i] = -lapse / (3.0 * memory)
             exps[_EXP_TENTH, i], exps[_EXP_HUNDREDTH, i] = s[_TENTH], s[_HUNDREDTH]
             exps[_EXP_UP, i], exps[_EXP_DOWN, i] = s[_WIDTH_UP], s[_WIDTH_DOWN]
             have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i] = n, v, bounded
@@ -435,7 +437,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
             # the end of a day
             s[_RARE_DAY] = _most(s[_RARE_DAY], rarity)
-            over = time - s[_DAY_START] >= DAY
+            over = time - s[_DAY_START] >= _most(DAY, _FEWEST * s[_INTERVAL])
             judged = over and age > 1.5 * DAY
             s[_RARE_DAYS] += 1.0 if judged else 0.0
             factor, usual = s[_TAIL_FACTOR], s[_USUAL]

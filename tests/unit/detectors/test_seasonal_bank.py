@@ -357,6 +357,12 @@ def test_a_fleet_without_faults_at_five_minutes_pages_a_few_times_a_host_month_a
     assert pages.sum() / host_months <= 5.0
 
 
+def test_series_sampled_by_the_hour_are_not_paged_for_being_few():
+    stamps = times(60 * 24, HOUR)
+    values = rhythm(stamps, 3.0)[:, None] + noise("gaussian", (len(stamps), 60), np.random.default_rng(3))
+    assert run(SeasonalBank(60), stamps, values).pages.sum() / (60 * 2) <= 1.5  # a series-month; it was 2.6
+
+
 def test_shifts_and_seasonal_breaks_and_spikes_of_gaussian_series_are_paged_at_once():
     rng = np.random.default_rng(10)
     stamps = times(7 * 288, FIVE)
