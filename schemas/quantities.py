@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
-_UNITS = {"Percent": " %", "Seconds": " s", "Milliseconds": " ms", "Bytes": " B", "None": "", "Count": ""}
+_UNITS = {
+    "Percent": " %",
+    "Seconds": " s",
+    "Milliseconds": " ms",
+    "Bytes": " B",
+    "None": "",
+    "Count": "",
+    "Count/Second": " a second",
+}
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 

@@ -30,7 +30,7 @@ class Episode(msgspec.Struct, kw_only=True):
     """An open episode; what its next revision needs to know.
 
     Times are epoch milliseconds, ``severity`` is 1 (LOW) to 4 (CRITICAL), ``quiet`` counts
-    ordinary samples since the last abnormal one.
+    ordinary samples since the last abnormal one. With ``rate`` the numbers are a counter's rate a second.
     """
 
     kind: EpisodeKind
@@ -53,6 +53,7 @@ class Episode(msgspec.Struct, kw_only=True):
     expected_high: float | None = None
     evidence: dict[str, float] = {}
     interval: float = 0.0
+    rate: bool = False
     quiet: int = 0
     unit: str | None = None
     dimensions: dict[str, str] | None = None

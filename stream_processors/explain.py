@@ -38,9 +38,13 @@ def rarity(tail: float, interval: float) -> str:
     return f"about once in {duration(wait)} for this series"
 
 
+def _name(episode: Episode) -> str:
+    return f"{'The rate of ' if episode.rate else ''}{episode.series} of {episode.resource}"
+
+
 def anomaly(episode: Episode) -> str:
     """Message of an anomaly of one series, open or still open."""
-    name = f"{episode.series} of {episode.resource}"
+    name = _name(episode)
     if episode.observed is None:
         return f"{name} is unusual since {moment(episode.opened_at)}."
     observed = quantity(episode.observed, episode.unit)
@@ -57,7 +61,7 @@ def anomaly(episode: Episode) -> str:
 def anomaly_over(episode: Episode, closed_at: int) -> str:
     """Message of an anomaly that is over."""
     span = duration(max(0, closed_at - episode.opened_at))
-    return f"{episode.series} of {episode.resource} is back to normal after {span} (began {moment(episode.opened_at)})."
+    return f"{_name(episode)} is back to normal after {span} (began {moment(episode.opened_at)})."
 
 
 def silence(resource: str, series: str, last: int, interval: float) -> str:

@@ -27,6 +27,7 @@ from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
+from stream_processors.counters import Counters, rate_unit
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
@@ -162,6 +163,7 @@ class Scorer:
         self._free_rows: dict[str, list[int]] = {name: [] for name in self.banks}
         self.predictions = Predictions()
         self.correlations = Correlations()
+        self.counters = Counters()
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
@@ -223,6 +225,7 @@ class Scorer:
         self.obey(slot, rule)
         self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
         self.correlations.watch(slot, resource, series, rule)
+        self.counters.watch(np.array([slot]), [unit], rule)
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))
@@ -244,6 +247,13 @@ class Scorer:
             return row
         bank.append(1)
         return len(bank) - 1
+
+    def _begin_anew(self, slots: IntArray) -> None:
+        """Give series whose values mean something else from now on the detector's state of an unseen one."""
+        for number, name in enumerate(self.bank_names):
+            mine = slots[self.bank[slots] == number]
+            if len(mine):
+                self.banks[name].restore(self.row[mine].astype(np.int64), self._blank[name] * len(mine))
 
     def _grow(self, needed: int) -> None:
         have = len(self.row)
@@ -362,13 +372,20 @@ class Scorer:
                 continue
             outcome.scored += len(chosen)
             self.dirty[s] = True
-            interval = np.full(len(s), np.nan)
+            raw, interval = v[chosen], np.full(len(s), np.nan)
+            rates = self.counters.step(s, t[chosen] - self.core["last"][s], raw)
+            if rates is not None:
+                v[chosen] = rates.values
+                self._begin_anew(rates.anew)
+                interval = np.where(rates.known, interval, self.core["interval"][s])
             for number, name in enumerate(self.bank_names):
                 mine = (
                     np.flatnonzero(self.bank[s] == number)
                     if len(self.bank_names) > 1 or (self.bank[s] < 0).any()
                     else np.arange(len(s))
                 )
+                if rates is not None:
+                    mine = mine[rates.known[mine]]
                 if not len(mine):
                     continue
                 at = chosen[mine]
@@ -378,7 +395,7 @@ class Scorer:
                 verdicts.append(found)
                 interval[mine] = found.interval
             self._clockwork(s, t[chosen], None if active is None else active[chosen], interval)
-            self.predictions.step(self.episodes, s, t[chosen], v[chosen], chosen, emitted)
+            self.predictions.step(self.episodes, s, t[chosen], raw, chosen, emitted)
         self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
         self._episodes(slots, t, v, score, level, part, place, verdicts, emitted, outcome, start)
@@ -591,7 +608,8 @@ class Scorer:
                 insight_id=insight_id("anomaly", info.resource, info.series, bank.name, t),
                 detector=bank.name,
                 detector_version=bank.version,
-                unit=info.unit,
+                unit=rate_unit(info.unit) if self.counters.counts(slot) else info.unit,
+                rate=self.counters.counts(slot),
                 dimensions=info.dimensions,
             )
             self._peak(episode, t, value, score, found, at, bank)

@@ -77,7 +77,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values of one series may page, instead of the detector's own scale. ``silence`` tells whether the
     series' falling silent is reported, ``prediction`` whether it is foretold that it reaches its limit
     (a bound of the rule, or the natural end of a share in use), ``correlation`` whether it is compared
-    with the other metrics of its host.
+    with the other metrics of its host. ``kind`` tells whether values are counts since some start, of which the
+    rate is judged (``counter``), or levels (``gauge``); ``auto`` finds out.
     """
 
     resource: str = "*"
@@ -92,6 +93,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     false_alarms: str | None = None
     prediction: bool = True
     correlation: bool = True
+    kind: Literal["auto", "counter", "gauge"] = "auto"
 
     def __post_init__(self) -> None:
         if self.detector in OWN:

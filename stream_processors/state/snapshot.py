@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_processors import counters
 from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
 from stream_processors.episodes import Episode, PredictionEpisode
@@ -135,6 +136,16 @@ def encode(
                 rows=scorer.correlations.bank.dump(scorer.correlations.host[lanes], scorer.correlations.lane[lanes]),
             )
         )
+    counting, counts = scorer.counters.dump(chosen)
+    banks.append(
+        BankRows(
+            name=counters.NAME,
+            version=counters.VERSION,
+            row_bytes=counters.ROW.itemsize,
+            series=counting.astype("<i8").tobytes(),
+            rows=counts,
+        )
+    )
     episodes = [scorer.episodes[key] for key in sorted(scorer.episodes)]
     body = Body(
         kind="base" if full else "delta",
@@ -235,6 +246,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
         if (rows.name, rows.version, rows.row_bytes) == (correlation.NAME, correlation.VERSION, correlation.ROW_BYTES):
             _lanes(scorer, rows, slots)
             continue
+        if (rows.name, rows.version, rows.row_bytes) == (counters.NAME, counters.VERSION, counters.ROW.itemsize):
+            _counts(scorer, rows, slots)
+            continue
         bank = scorer.banks.get(rows.name)
         if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
             if rows.series:
@@ -293,6 +307,7 @@ def _equip(scorer: Scorer, start: int) -> None:
     for rule in {id(rule): rule for rule in rules}.values():
         mine = start + np.flatnonzero(identity == id(rule))
         scorer.obey(mine, rule)
+        scorer.counters.watch(mine, [fresh[at - start].unit for at in mine.tolist()], rule)
         scorer.bank[mine] = -1
         if rule.bank in scorer.banks:
             bank = scorer.banks[rule.bank]
@@ -322,6 +337,15 @@ def _lanes(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
     mine = np.flatnonzero(at >= 0)
     raw = np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)
     scorer.correlations.restore(at[mine], raw[mine].tobytes())
+
+
+def _counts(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
+    positions, mine = np.frombuffer(rows.series, "<i8"), np.flatnonzero(slots >= 0)
+    place = np.full(len(slots), -1, np.int64)
+    place[mine] = np.arange(len(mine))
+    kept = np.flatnonzero(place[positions] >= 0)
+    raw = np.frombuffer(rows.rows, counters.ROW)[kept]
+    scorer._begin_anew(scorer.counters.restore(slots[mine], place[positions[kept]], raw.tobytes()))
 
 
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
