@@ -117,7 +117,8 @@ class Counters:
         free = (self.state[slots] >= 0) & (self.state[slots] < DECLARED) & (read["state"] < DECLARED)
         self.state[slots[free]] = np.maximum(read["state"][free], LEVEL)
         self.value[slots] = read["value"]
-        return slots[(self.state[slots] >= RISES) != (read["state"] >= RISES)]
+        changed: IntArray = slots[(self.state[slots] >= RISES) != (read["state"] >= RISES)]
+        return changed
 
 
 def _is_level(unit: str) -> bool:
