@@ -132,7 +132,7 @@ class Correlations:
             if episode is None:
                 return None
             del episodes[key]
-            episode.message = explain.correlation_over(resource, list(episode.evidence), one.at)
+            episode.message = explain.correlation_over(resource, episode.metric, one.at)
             return _revised(episode, "closed", one.at)
         names = {lane: series for lane, (_, series, _) in self._slots[one.host].items()}
         rule = self._slots[one.host][one.lane][2] if one.lane in names else None

@@ -125,6 +125,6 @@ def correlation(resource: str, series: str, others: list[str], explained: float)
     )
 
 
-def correlation_over(resource: str, series: list[str], now: int) -> str:
+def correlation_over(resource: str, metric: str, now: int) -> str:
     """Message of a relation that holds again, or is taken as it is now."""
-    return f"{series[0] if series else 'A metric'} of {resource} moves with the others again, as of {moment(now)}."
+    return f"{metric} of {resource} moves with the others again, as of {moment(now)}."
