@@ -39,6 +39,7 @@ from stream_processors.episodes import (
     insight_id,
     revise,
 )
+from stream_processors.feedback import Memory, shape_of
 from stream_processors.predictions import Predictions
 from stream_processors.records.batch import EventBatch
 
@@ -164,6 +165,7 @@ class Scorer:
         self.predictions = Predictions()
         self.correlations = Correlations()
         self.counters = Counters()
+        self.memory = Memory()
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
@@ -281,6 +283,7 @@ class Scorer:
         self.bank[slot] = -1
         self.predictions.drop(slot)
         self.correlations.drop(slot)
+        self.memory.forget(slot)
         self.core["due"][slot] = self.core["due_alone"][slot] = NEVER
         self.info[slot] = None
         self.open[slot] = self.dirty[slot] = False
@@ -358,6 +361,7 @@ class Scorer:
         t, v = t[start:end], v[start:end]
         score, level = np.zeros(size), np.zeros(size)
         verdicts: list[Verdicts] = []
+        families: list[tuple[str, ...]] = []
         part, place = np.full(size, -1, np.int64), np.zeros(size, np.int64)
         if active is not None:
             active = active[: end - start]
@@ -393,12 +397,16 @@ class Scorer:
                 score[at], level[at] = found.score, found.level
                 part[at], place[at] = len(verdicts), np.arange(len(at))
                 verdicts.append(found)
+                families.append(self.banks[name].families)
                 interval[mine] = found.interval
             self._clockwork(s, t[chosen], None if active is None else active[chosen], interval)
             self.predictions.step(self.episodes, s, t[chosen], raw, chosen, emitted)
         self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty)
+        if self.config.rules:
+            self._allow(slots, score, level, part, place, verdicts)
+        told = self.memory.apply(slots, t, v, score, part, place, verdicts, families)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
-        self._episodes(slots, t, v, score, level, part, place, verdicts, emitted, outcome, start)
+        self._episodes(slots, t, v, score, level, part, place, verdicts, told, emitted, outcome, start)
         emitted.sort(key=lambda pair: pair[0])
         outcome.insights.extend(insight for _, insight in emitted)
         if outcome.verdicts is not None:
@@ -467,10 +475,9 @@ class Scorer:
         place: IntArray,
         verdicts: list[Verdicts],
     ) -> None:
-        """Sensitivity, direction, bounds, maintenance windows and the cap on severity, for the series that have any."""
+        """Direction, bounds, maintenance windows and the cap on severity, for the series that have any."""
         if not self.config.rules:
             return
-        self._allow(slots, score, level, part, place, verdicts)
         outside = (v < self.floor[slots]) | (v > self.ceiling[slots])
         for index in np.flatnonzero((part >= 0) & self.special[slots] & ((level > 0) | outside)):
             rule = self.rules[int(slots[index])]
@@ -527,6 +534,7 @@ class Scorer:
         part: IntArray,
         place: IntArray,
         verdicts: list[Verdicts],
+        told: dict[int, tuple[float, int]],
         emitted: list[tuple[int, Insight]],
         outcome: Outcome,
         start: int,
@@ -555,6 +563,7 @@ class Scorer:
                 float(level[index]),
                 found,
                 at,
+                told.get(int(index), (0.0, 0)),
                 emitted,
             )
             if outcome.verdicts is not None and self.open[slot]:
@@ -573,6 +582,7 @@ class Scorer:
         level: float,
         found: Verdicts,
         at: int,
+        told: tuple[float, int],
         emitted: list[tuple[int, Insight]],
     ) -> None:
         info = self._known(slot)
@@ -613,13 +623,18 @@ class Scorer:
                 dimensions=info.dimensions,
             )
             self._peak(episode, t, value, score, found, at, bank)
+            episode.told, episode.told_at = told
             self.episodes[key] = episode
+            self.memory.remember(slot, episode, shape_of(t, value, found, at, bank.families))
             self.open[slot] = True
             emitted.append((index, self._revise(episode, "opened", t)))
         elif score > episode.score:
-            self._peak(episode, t, value, score, found, at, self.banks[episode.detector])
-            if severity > episode.severity:
-                episode.severity = severity
+            bank = self.banks[episode.detector]
+            self._peak(episode, t, value, score, found, at, bank)
+            episode.told, episode.told_at = told
+            escalated, episode.severity = severity > episode.severity, max(severity, episode.severity)
+            self.memory.remember(slot, episode, shape_of(t, value, found, at, bank.families))
+            if escalated:
                 emitted.append((index, self._revise(episode, "escalated", t)))
 
     @staticmethod
@@ -880,9 +895,7 @@ class Scorer:
             self._alarm(signal, outcome)
         else:
             slot = self.resources.get(signal.resource, {}).get(signal.series)
-            if slot is not None and self.bank[slot] >= 0:
-                bank = self.banks[self.bank_names[self.bank[slot]]]
-                bank.feedback(int(self.row[slot]), missed=signal.verdict == "missed")
+            if slot is not None and self.memory.judge(slot, signal, max(signal.timestamp, self.watermark)):
                 self.dirty[slot] = True
 
     def _advance(self, timestamp: int, outcome: Outcome) -> None:

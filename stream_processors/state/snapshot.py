@@ -29,6 +29,7 @@ from stream_processors import counters
 from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
 from stream_processors.episodes import Episode, PredictionEpisode
+from stream_processors.feedback import SeriesMemory
 from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, UNSEEN, Scorer, SeriesInfo
 
 MAGIC = b"OPSRSNAP"
@@ -70,13 +71,15 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class BodyWithPredictions(Body, frozen=True):
-    """A body with open predictions and broken correlations.
+    """A body with open predictions, broken correlations, and the insights that verdicts of people may name.
 
-    They stand apart from the other episodes, so that versions that do not know them read the rest.
+    They stand apart from the other episodes, so that versions that do not know them read the rest. ``memory``
+    holds, as ``columns`` do, the series of this body only.
     """
 
     predictions: list[PredictionEpisode] = []
     correlations: list[Episode] = []
+    memory: list[SeriesMemory] = []
 
 
 def encode(
@@ -166,11 +169,17 @@ def encode(
     )
     predictions = [episode for episode in episodes if isinstance(episode, PredictionEpisode)]
     correlations = [episode for episode in episodes if episode.kind == "correlation"]
-    if predictions or correlations:
+    memory = (
+        [SeriesMemory(place, scorer.memory.of[slot]) for place, slot in enumerate(places) if slot in scorer.memory.of]
+        if scorer.memory.of
+        else []
+    )
+    if predictions or correlations or memory:
         body = BodyWithPredictions(
             **{name: getattr(body, name) for name in Body.__struct_fields__},
             predictions=predictions,
             correlations=correlations,
+            memory=memory,
         )
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
@@ -222,6 +231,8 @@ def _check(body: Body) -> None:
         positions = np.frombuffer(rows.series, "<i8")
         if len(positions) and (positions.min() < 0 or positions.max() >= count):
             raise DamagedSnapshot(f"snapshot's rows of detector {rows.name!r} name series that are not there")
+    if isinstance(body, BodyWithPredictions) and any(one.series >= count for one in body.memory):
+        raise DamagedSnapshot("snapshot's remembered insights name series that are not there")
 
 
 def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> list[str]:
@@ -264,6 +275,7 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
         if len(mine) < len(positions):  # a copy of what belongs here; where all does, the bytes are used as they came
             data = np.frombuffer(data, np.uint8).reshape(len(positions), rows.row_bytes)[mine].tobytes()
         bank.restore(scorer.row[slots[positions[mine]]].astype(np.int64), data)
+    _remembered(scorer, body, slots)
     _small(scorer, body, keep)
     return notes
 
@@ -346,6 +358,15 @@ def _counts(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
     kept = np.flatnonzero(place[positions] >= 0)
     raw = np.frombuffer(rows.rows, counters.ROW)[kept]
     scorer._begin_anew(scorer.counters.restore(slots[mine], place[positions[kept]], raw.tobytes()))
+
+
+def _remembered(scorer: Scorer, body: Body, slots: NDArray[np.int64]) -> None:
+    if scorer.memory.of:
+        for slot in scorer.memory.of.keys() & set(slots.tolist()):
+            scorer.memory.forget(slot)
+    for one in body.memory if isinstance(body, BodyWithPredictions) else ():
+        if slots[one.series] >= 0:
+            scorer.memory.restore(int(slots[one.series]), one.insights)
 
 
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
