@@ -157,7 +157,7 @@ class Correlations:
             detector_version=VERSION,
             score=SEVERITY_SCORES[severity - 1],
             evidence=ordered,
-            message=explain.correlation(resource, names[one.lane], sorted(others), one.explained),
+            message=explain.correlation(resource, names[one.lane], sorted(others), one.explained, one.at),
         )
         episodes[key] = episode
         return _revised(episode, "opened", one.at)
@@ -168,8 +168,8 @@ def _revised(episode: Episode, transition: Literal["opened", "closed"], now: int
         episode,
         transition,
         at=now,
-        message=episode.message,
+        message=explain.whole(episode.message, episode.evidence, explain.LOOSE),
         confidence=explain.confidence(episode.score),
-        rarity="",
+        rarity=explain.LOOSE,
         closed_at=now if transition == "closed" else None,
     )

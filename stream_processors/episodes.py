@@ -31,8 +31,6 @@ class Episode(msgspec.Struct, kw_only=True):
 
     Times are epoch milliseconds, ``severity`` is 1 (LOW) to 4 (CRITICAL), ``quiet`` counts
     ordinary samples since the last abnormal one. With ``rate`` the numbers are a counter's rate a second.
-    ordinary samples since the last abnormal one. ``told`` are the steps by which people's verdicts
-    raised the score or, below zero, lowered it, and ``told_at`` is when the latest was heard.
     """
 
     kind: EpisodeKind
@@ -61,8 +59,6 @@ class Episode(msgspec.Struct, kw_only=True):
     dimensions: dict[str, str] | None = None
     message: str = ""
     source: str = ""
-    told: float = 0.0
-    told_at: int = 0
 
     def details(self) -> dict[str, Any]:
         """Fields of the insight that only this kind of episode has."""

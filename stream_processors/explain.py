@@ -28,14 +28,83 @@ def confidence(score: float) -> int:
     return 99
 
 
-def rarity(tail: float, interval: float) -> str:
-    """How seldom a series shows this much evidence, from its tail probability and sampling interval."""
-    if not (0 < tail < 1) or not interval > 0:
-        return ""
-    wait = interval / tail
-    if wait > 3 * 365 * 86_400_000:
+def rarity(score: float, seen: list[float], days: float) -> str:
+    """How often a series shows at least this much, as a clause that ends "for this series".
+
+    ``seen`` are the scores of the series' earlier insights and ``days`` the time over which they came. What
+    such a score means on fleets without faults counts as one occasion, each earlier insight as another.
+    """
+    usual = _wait(score)
+    as_much = sum(1 for one in seen if one >= score)
+    wait = (usual + days) / (1 + as_much)
+    if wait > 3 * 365:
         return "less than once in 3 years for this series"
-    return f"about once in {duration(wait)} for this series"
+    return f"about once in {duration(wait * _DAY)} for this series"
+
+
+def _wait(score: float) -> float:
+    """Days that pass between insights of at least this score on a series without faults."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(_WAITS):
+        if score <= x1:
+            return float(y0 * (y1 / y0) ** max(0.0, (score - x0) / (x1 - x0)))
+    return _WAITS[-1][1]
+
+
+BOUND = "configured bound"
+"""What speaks where a bound of the configuration decided."""
+UNKNOWN = "not known yet"
+BY_BOUND = "not judged, a configured bound decides"
+BY_SOURCE = "not judged, its source decides"
+BY_LIMIT = "not judged, a fixed limit decides"
+SILENT = "longer than the usual pauses of these reports"
+BEYOND = "further than ever seen of this series in two weeks"
+LOOSE = "at least 1.6 times what this host shows on an ordinary day"
+"""How rare something is where no rate is known."""
+
+FAMILIES = {
+    "spike": "sudden value",
+    "time of day": "unusual for the time of day",
+    "time of week": "unusual for the hour of the week",
+    "range": "outside of the range seen so far",
+    "level": "shifted level",
+    "restlessness": "unusual restlessness",
+    "trend": "steady trend",
+}
+"""Families of evidence as a reader understands them; others are called by their own name."""
+
+
+def evidence(shares: dict[str, float]) -> str:
+    """The families that spoke and their shares in whole percent, which add up to 100; the strongest first."""
+    total = sum(share for share in shares.values() if share > 0)
+    if not total > 0:
+        return ""
+    ranked = sorted(shares, key=lambda family: (-shares[family], family))
+    exact = {family: 100 * max(0.0, shares[family]) / total for family in ranked}
+    whole = {family: int(share) for family, share in exact.items()}
+    # The largest remainders are rounded up until all is told.
+    for family in sorted(ranked, key=lambda family: (whole[family] - exact[family], family))[: 100 - sum(whole.values())]:
+        whole[family] += 1
+    ordered = sorted((family for family in ranked if whole[family]), key=lambda family: (-whole[family], family))
+    return ", ".join(f"{FAMILIES.get(family, family)} {whole[family]} %" for family in ordered)
+
+
+def whole(message: str, shares: dict[str, float], how_rare: str, told: float = 0.0, told_at: int = 0) -> str:
+    """A message with what spoke for it, how rare that is, and what people's verdicts did to it."""
+    parts = [message]
+    if spoke := evidence(shares):
+        parts.append(f"Evidence: {spoke}.")
+    if how_rare:
+        parts.append(f"How rare: {how_rare}.")
+    if told < 0:
+        parts.append(f"Lowered because marked as false alarm on {moment(told_at)}.")
+    elif told > 0:
+        parts.append(f"Raised because marked as missed on {moment(told_at)}.")
+    return " ".join(parts)
+
+
+_DAY = 86_400_000
+_WAITS = ((0.3, 1.75), (0.4, 8.0), (0.5, 30.0), (0.55, 200.0), (0.6, 600.0), (0.7, 3000.0))
+"""Days between insights of at least this score on series without faults, measured (docs/detectors.md)."""
 
 
 def _name(episode: Episode) -> str:
@@ -45,6 +114,14 @@ def _name(episode: Episode) -> str:
 def anomaly(episode: Episode) -> str:
     """Message of an anomaly of one series, open or still open."""
     name = _name(episode)
+    if BOUND in episode.evidence and episode.observed is not None and episode.expected is not None:
+        side = "above" if episode.observed > episode.expected else "below"
+        observed = quantity(episode.observed, episode.unit)
+        low, high = quantity(episode.expected_low or 0.0, episode.unit), quantity(episode.expected_high or 0.0, episode.unit)
+        return (
+            f"{name} is {observed}, {side} its configured bound, since {moment(episode.opened_at)}; "
+            f"expected is {low} to {high}."
+        )
     if episode.observed is None:
         return f"{name} is unusual since {moment(episode.opened_at)}."
     observed = quantity(episode.observed, episode.unit)
@@ -61,13 +138,23 @@ def anomaly(episode: Episode) -> str:
 def anomaly_over(episode: Episode, closed_at: int) -> str:
     """Message of an anomaly that is over."""
     span = duration(max(0, closed_at - episode.opened_at))
-    return f"{_name(episode)} is back to normal after {span} (began {moment(episode.opened_at)})."
+    over = f"{_name(episode)} is back to normal after {span} (began {moment(episode.opened_at)})."
+    if episode.observed is None:
+        return over
+    worst = f"{over} At its worst it was {quantity(episode.observed, episode.unit)}"
+    if episode.expected_low is None or episode.expected_high is None:
+        return f"{worst}."
+    low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
+    return f"{worst}, expected {low} to {high}."
 
 
-def silence(resource: str, series: str, last: int, interval: float) -> str:
-    """Message of a host (``series`` empty) or a series that stopped reporting."""
+def silence(resource: str, series: str, last: int, interval: float, pause: float = 0.0) -> str:
+    """Message of a host (``series`` empty) or a series that stopped reporting; ``pause`` is its longest lately."""
     who = f"{series} of {resource}" if series else resource
-    return f"{who} has stopped reporting: nothing since {moment(last)}, usually every {duration(interval)}."
+    usual = f"usually every {duration(interval)}"
+    if pause > 1.5 * interval:
+        usual += f", at the longest after {duration(pause)}"
+    return f"{who} has stopped reporting: nothing since {moment(last)}, {usual}."
 
 
 def silence_over(resource: str, series: str, last: int, now: int) -> str:
@@ -116,15 +203,15 @@ def prediction_over(episode: PredictionEpisode, level: float, now: int) -> str:
     )
 
 
-def correlation(resource: str, series: str, others: list[str], explained: float) -> str:
+def correlation(resource: str, series: str, others: list[str], explained: float, since: int) -> str:
     """Message of a metric that left the others of its host; ``explained`` is the share they usually foretell."""
     with_whom = f"{', '.join(others[:-1])} and {others[-1]}" if len(others) > 1 else "".join(others)
     return (
         f"{series} of {resource} no longer moves with {with_whom}, though each by itself looks ordinary. "
-        f"Usually they foretell {explained:.0%} of its movement."
+        f"Noticed {moment(since)}; usually they foretell {100 * explained:.0f} % of its movement."
     )
 
 
-def correlation_over(resource: str, metric: str, now: int) -> str:
+def correlation_over(resource: str, series: str, now: int) -> str:
     """Message of a relation that holds again, or is taken as it is now."""
-    return f"{metric} of {resource} moves with the others again, as of {moment(now)}."
+    return f"{series} of {resource} moves with the others again, as of {moment(now)}."

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events import Feedback
+from schemas.insights import Severity
+from stream_processors import explain
 from stream_processors.detectors.base import SEVERITY_SCORES, FloatArray, IntArray, Verdicts
-from stream_processors.episodes import Episode
+from stream_processors.episodes import Episode, severity_name
 
 STEP = 1.5
 """A mark divides the score of what matches a false alarm by this, and multiplies that of what was missed."""
@@ -65,16 +67,20 @@ class Shape(msgspec.Struct, frozen=True):
 class Remembered(msgspec.Struct):
     """A reported insight and what was said of it; without ``insight_id`` a verdict on the series itself.
 
-    ``shapes`` are those in which it was reported, by severity. ``said`` is the latest verdict, -1 false
-    positive and 1 missed, ``mark`` what all of them come to, ``at`` when the latest was heard (epoch ms).
+    ``shapes`` are those in which it was reported, by severity; ``score`` is its highest, before verdicts
+    changed it, and ``rarity`` how rare that is, in words. ``told`` are the steps by which earlier verdicts
+    raised it or, below zero, lowered it, ``told_at`` when the latest of these was heard. ``said`` is the
+    latest verdict on this insight, -1 false positive and 1 missed, ``mark`` what all of them come to, ``at``
+    when the latest was heard. Times are epoch ms.
     """
 
     insight_id: Annotated[str, msgspec.Meta(max_length=64)]
     opened_at: _Time
-    shapes: Annotated[
-        dict[Annotated[int, msgspec.Meta(ge=1, le=len(SEVERITY_SCORES))], Shape],
-        msgspec.Meta(max_length=len(SEVERITY_SCORES)),
-    ]
+    shapes: dict[Severity, Shape]
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    rarity: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    told: Annotated[float, msgspec.Meta(ge=-MOST, le=MOST)] = 0.0
+    told_at: _Time = 0
     said: _Verdict = 0
     mark: _Verdict = 0
     at: _Time = 0
@@ -149,15 +155,40 @@ class Memory:
 
     # ------------------------------------------------------------------ insights
 
-    def remember(self, slot: int, episode: Episode, seen: Shape) -> None:
-        """Keep the shape in which an episode is reported, or of its worst value so far."""
+    def remember(
+        self, slot: int, episode: Episode, seen: Shape, known_for: float, told: tuple[float, int], *, by_bound: bool
+    ) -> None:
+        """Keep the shape in which an episode is reported, or of its worst value so far.
+
+        ``known_for`` is the time in milliseconds for which the series is known, ``told`` is of ``apply``.
+        """
         insights = self.of.setdefault(slot, [])
-        found = next((one for one in reversed(insights) if one.insight_id == episode.insight_id), None)
+        found = self.find(slot, episode.insight_id)
         if found is None:
             found = Remembered(episode.insight_id, episode.opened_at, {})
             insights.append(found)
             self._trim(slot, episode.opened_at)
-        found.shapes[episode.severity] = seen
+        found.shapes[severity_name(episode.severity)] = seen
+        found.told, found.told_at = told
+        found.score = max(found.score, min(1.0, episode.score / STEP**found.told))
+        found.rarity = explain.BY_BOUND if by_bound else explain.rarity(found.score, *self._record(slot, found, known_for))
+
+    def find(self, slot: int, insight_id: str) -> Remembered | None:
+        """What is remembered of an insight."""
+        return next((one for one in reversed(self.of.get(slot, ())) if one.insight_id == insight_id), None)
+
+    def _record(self, slot: int, now: Remembered, known_for: float) -> tuple[list[float], float]:
+        """Scores of the series' earlier insights, and over how many days they came.
+
+        Where insights had to give way to later ones the time is that since the oldest of those that are left.
+        """
+        earlier = [
+            one for one in self.of[slot] if one.insight_id and one is not now and 0 <= now.opened_at - one.opened_at < FADE
+        ]
+        span = min(known_for, float(FADE))
+        if len(earlier) >= KEPT:
+            span = min(span, float(now.opened_at - min(one.opened_at for one in earlier)))
+        return [one.score for one in earlier], span / 86_400_000
 
     def _trim(self, slot: int, now: int) -> None:
         """Leave out what is too old, and the oldest of what is too much."""
@@ -178,7 +209,7 @@ class Memory:
         """
         verdict = 1 if signal.verdict == "missed" else -1
         insights = self.of.setdefault(slot, [])
-        found = next((one for one in insights if signal.insight_id and one.insight_id == signal.insight_id), None)
+        found = self.find(slot, signal.insight_id) if signal.insight_id else None
         if found is None and signal.insight_id:
             if not insights:
                 del self.of[slot]

@@ -227,9 +227,9 @@ class Predictions:
             episode,
             transition,
             at=now,
-            message=episode.message,
+            message=explain.whole(episode.message, episode.evidence, explain.BEYOND),
             confidence=episode.confidence,
-            rarity="",
+            rarity=explain.BEYOND,
             closed_at=now if transition == "closed" else None,
         )
 

@@ -39,7 +39,7 @@ from stream_processors.episodes import (
     insight_id,
     revise,
 )
-from stream_processors.feedback import Memory, shape_of
+from stream_processors.feedback import STEP, Memory, shape_of
 from stream_processors.predictions import Predictions
 from stream_processors.records.batch import EventBatch
 
@@ -622,23 +622,29 @@ class Scorer:
                 rate=self.counters.counts(slot),
                 dimensions=info.dimensions,
             )
-            self._peak(episode, t, value, score, found, at, bank)
-            episode.told, episode.told_at = told
+            self._peak(slot, episode, t, value, score, found, at, bank, told)
             self.episodes[key] = episode
-            self.memory.remember(slot, episode, shape_of(t, value, found, at, bank.families))
             self.open[slot] = True
             emitted.append((index, self._revise(episode, "opened", t)))
         elif score > episode.score:
             bank = self.banks[episode.detector]
-            self._peak(episode, t, value, score, found, at, bank)
-            episode.told, episode.told_at = told
             escalated, episode.severity = severity > episode.severity, max(severity, episode.severity)
-            self.memory.remember(slot, episode, shape_of(t, value, found, at, bank.families))
+            self._peak(slot, episode, t, value, score, found, at, bank, told)
             if escalated:
                 emitted.append((index, self._revise(episode, "escalated", t)))
 
-    @staticmethod
-    def _peak(episode: Episode, t: int, value: float, score: float, found: Verdicts, at: int, bank: Bank) -> None:
+    def _peak(
+        self,
+        slot: int,
+        episode: Episode,
+        t: int,
+        value: float,
+        score: float,
+        found: Verdicts,
+        at: int,
+        bank: Bank,
+        told: tuple[float, int],
+    ) -> None:
         episode.peak_at, episode.observed, episode.score = t, value, score
         episode.tail = float(found.tail[at])
         known = bool(np.isfinite(found.expected[at]))
@@ -646,10 +652,18 @@ class Scorer:
         episode.expected = float(found.expected[at]) if known else None
         episode.expected_high = float(found.expected_high[at]) if known else None
         episode.interval = float(np.nan_to_num(found.interval[at]))
+        by_bound = not self.floor[slot] <= value <= self.ceiling[slot] and found.score[at] * STEP ** told[0] < score
         shares = found.evidence[at]
-        episode.evidence = {
-            family: round(float(share), 3) for family, share in zip(bank.families, shares, strict=True) if share >= 0.005
-        }
+        episode.evidence = (
+            {explain.BOUND: 1.0}
+            if by_bound
+            else {
+                family: round(float(share), 3) for family, share in zip(bank.families, shares, strict=True) if share >= 0.005
+            }
+        )
+        known_for = (int(self.core["count"][slot]) - 1) * episode.interval
+        seen = shape_of(t, value, found, at, bank.families)
+        self.memory.remember(slot, episode, seen, known_for, told, by_bound=by_bound)
 
     def _revise(
         self,
@@ -658,12 +672,15 @@ class Scorer:
         t: int,
         closed_at: int | None = None,
     ) -> Insight:
-        message = episode.message
-        rarity, confidence = "", 99
+        message, confidence = episode.message, 99
+        rarity, told = _SPOKE.get(episode.kind, ("", ""))[1], (0.0, 0)
         if episode.kind == "anomaly":
-            rarity = explain.rarity(episode.tail, episode.interval)
             confidence = explain.confidence(episode.score)
             message = explain.anomaly(episode) if closed_at is None else explain.anomaly_over(episode, closed_at)
+            slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
+            kept = self.memory.find(slot, episode.insight_id)
+            rarity, told = (kept.rarity, (kept.told, kept.told_at)) if kept else (explain.UNKNOWN, told)
+        message = explain.whole(message, episode.evidence, rarity, *told)
         return revise(
             episode,
             transition,
@@ -720,6 +737,7 @@ class Scorer:
             insight_id=insight_id(kind, resource, series + identity, detector, t),
             interval=interval,
             score=1.0,
+            evidence={_SPOKE[kind][0]: 1.0},
         )
 
     def _limit(self, resource: str, t: int) -> Insight:
@@ -784,7 +802,8 @@ class Scorer:
                 outcome.insights.append(self._close(("silence", resource, info.series), last))
             self.core["silent"][slot] = 2
             self.dirty[slot] = True
-        message = explain.silence(resource, "", last, interval)
+        pause = max(float(self.core["gap"][slot]) for slot in slots)
+        message = explain.silence(resource, "", last, interval, pause)
         episode = self._simple(
             "silence",
             resource,
@@ -820,7 +839,7 @@ class Scorer:
         last, interval = int(self.core["last"][slot]), float(self.core["interval"][slot])
         self.core["silent"][slot] = 1
         self.dirty[slot] = True
-        message = explain.silence(info.resource, info.series, last, interval)
+        message = explain.silence(info.resource, info.series, last, interval, float(self.core["gap"][slot]))
         episode = self._simple(
             "silence",
             info.resource,
@@ -956,6 +975,14 @@ class Scorer:
             outcome.insights.append(self._close(oldest_open, signal.timestamp))
         self.episodes[key] = episode
         outcome.insights.append(self._revise(episode, "opened", signal.timestamp))
+
+
+_SPOKE: dict[str, tuple[str, str]] = {
+    "silence": ("silence", explain.SILENT),
+    "alarm": ("alarm of its source", explain.BY_SOURCE),
+    "series-limit": ("number of series", explain.BY_LIMIT),
+}
+"""What speaks for an insight that no detector of values made, and how rare it is."""
 
 
 def _rounds(slots: IntArray) -> list[IntArray]:

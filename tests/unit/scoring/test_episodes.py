@@ -132,10 +132,9 @@ def test_a_wrong_configuration_is_told_with_its_place(text: str, told: str) -> N
 def test_feedback_makes_the_next_occurrence_quieter() -> None:
     items = values([50] * 30 + [75] + [50] * 20)
     again: list[Event | Signal] = [(h, m, t + 100 * MINUTE, v) for h, m, t, v in items]  # type: ignore[misc]
-    verdict = [Feedback("web-01", "cpu", "false-positive", START)] * 3
     scorer = Scorer(None, banks)
     first = scorer.process(batch(items)).insights
-    scorer.process(batch(verdict))
+    scorer.process(batch([Feedback("web-01", "cpu", "false-positive", START + 90 * MINUTE, first[0].insight_id)]))
     second = scorer.process(batch(again)).insights
     assert [i.transition for i in first] == ["opened", "closed"]
     assert second == []

@@ -60,7 +60,7 @@ def test_a_leak_is_one_insight_in_plain_words_that_grows_and_is_withdrawn() -> N
     opened, worse, closed = told
     assert re.fullmatch(
         r"diskUsage of web-1 is 7\d\.\d %, rising 0\.\d+ points an hour since 2026-09-2\d \d\d:\d\d UTC; "
-        r"it reaches 100 % in about \d\d h \(\d\d h to \d\d h\)\.",
+        r"it reaches 100 % in about \d\d h \(\d\d h to \d\d h\)\. Evidence: steady trend 100 %\. How rare: .*\.",
         opened.message,
     )
     full = START + 3 * DAY + (100 - 62) / 0.9 * HOUR
