@@ -198,6 +198,8 @@ class Memory:
             mine = [one for one in insights if bool(one.said) is said]
             for one in sorted(mine, key=lambda one: (max(one.opened_at, one.at), one.insight_id))[:-KEPT]:
                 insights.remove(one)
+        if not insights:
+            del self.of[slot]
         self._look(slot)
 
     # ------------------------------------------------------------------ verdicts
