@@ -13,17 +13,18 @@ _UNITS = {
     "Count": "",
     "Count/Second": " a second",
 }
+_COUNTS = (None, "None", "Count", "Count/Second")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def quantity(value: float, unit: str | None) -> str:
     """A value with three significant digits, a decimal prefix where it helps, and its unit."""
     suffix = _UNITS.get(unit or "", f" {unit}" if unit else "")
-    if unit in ("Bytes", "Bytes/Second") or (unit is None and abs(value) >= 1e6):
+    if unit in ("Bytes", "Bytes/Second") or (unit in _COUNTS and abs(value) >= 1e6):
         for size, prefix in _PREFIXES:
             if abs(value) >= size:
                 base = "B" if unit == "Bytes" else "B/s" if unit == "Bytes/Second" else ""
-                return f"{_digits(value / size)} {prefix}{base}".rstrip()
+                return f"{_digits(value / size)} {prefix}{base}".rstrip() + (" a second" if unit == "Count/Second" else "")
         suffix = " B" if unit == "Bytes" else " B/s" if unit == "Bytes/Second" else suffix
     return f"{_digits(value)}{suffix}"
 
@@ -34,6 +35,8 @@ def _digits(value: float) -> str:
     size = abs(value)
     if size >= 1e7 or size < 1e-4:
         return f"{value:.3g}"
+    if size >= 1e4:  # five digits say no more than four
+        return f"{float(f'{value:.4g}'):,.0f}"
     decimals = max(0, 2 - math.floor(math.log10(size)))
     return f"{value:,.{decimals}f}"
 

@@ -57,7 +57,7 @@ BY_BOUND = "not judged, a configured bound decides"
 BY_SOURCE = "not judged, its source decides"
 BY_LIMIT = "not judged, a fixed limit decides"
 SILENT = "longer than the usual pauses of these reports"
-BEYOND = "further than ever seen of this series in two weeks"
+BEYOND = "beyond anything that this series has shown in two weeks"
 LOOSE = "at least 1.6 times what this host shows on an ordinary day"
 """How rare something is where no rate is known."""
 
@@ -73,24 +73,29 @@ FAMILIES = {
 """Families of evidence as a reader understands them; others are called by their own name."""
 
 
+_NAMED, _LEAST = 3, 5.0
+"""Families that a message names at most, and the least share of one in percent; the rest is one entry."""
+
+
 def evidence(shares: dict[str, float]) -> str:
     """The families that spoke and their shares in whole percent, which add up to 100; the strongest first."""
     total = sum(share for share in shares.values() if share > 0)
     if not total > 0:
         return ""
-    ranked = sorted(shares, key=lambda family: (-shares[family], family))
-    exact = {family: 100 * max(0.0, shares[family]) / total for family in ranked}
-    whole = {family: int(share) for family, share in exact.items()}
-    # The largest remainders are rounded up until all is told.
-    for family in sorted(ranked, key=lambda family: (whole[family] - exact[family], family))[: 100 - sum(whole.values())]:
-        whole[family] += 1
-    ordered = sorted((family for family in ranked if whole[family]), key=lambda family: (-whole[family], family))
-    return ", ".join(f"{FAMILIES.get(family, family)} {whole[family]} %" for family in ordered)
+    exact = {family: 100 * share / total for family, share in shares.items() if share > 0}
+    ranked = sorted(exact, key=lambda family: (-exact[family], family))
+    named = [family for family in ranked[:_NAMED] if exact[family] >= _LEAST]
+    whole = {FAMILIES.get(family, family): round(exact[family]) for family in named}
+    if (rest := 100 - sum(whole.values())) > 0 and len(named) < len(ranked):
+        whole["other evidence"] = rest
+    elif rest:  # rounding
+        whole[next(iter(whole))] += rest
+    return ", ".join(f"{family} {share} %" for family, share in whole.items())
 
 
 def whole(message: str, shares: dict[str, float], how_rare: str, told: float = 0.0, told_at: int = 0) -> str:
     """A message with what spoke for it, how rare that is, and what people's verdicts did to it."""
-    parts = [message]
+    parts = [message if message.endswith((".", "!", "?")) else f"{message}."]
     if spoke := evidence(shares):
         parts.append(f"Evidence: {spoke}.")
     if how_rare:
@@ -111,28 +116,26 @@ def _name(episode: Episode) -> str:
     return f"{'The rate of ' if episode.rate else ''}{episode.series} of {episode.resource}"
 
 
-def anomaly(episode: Episode) -> str:
-    """Message of an anomaly of one series, open or still open."""
+def anomaly(episode: Episode, *, worse: bool = False) -> str:
+    """Message of an anomaly of one series, open or still open; ``worse`` where it has been told before."""
     name = _name(episode)
-    if BOUND in episode.evidence and episode.observed is not None and episode.expected is not None:
-        side = "above" if episode.observed > episode.expected else "below"
-        observed = quantity(episode.observed, episode.unit)
-        low, high = quantity(episode.expected_low or 0.0, episode.unit), quantity(episode.expected_high or 0.0, episode.unit)
-        return (
-            f"{name} is {observed}, {side} its configured bound, since {moment(episode.opened_at)}; "
-            f"expected is {low} to {high}."
-        )
+    since = f"since {moment(episode.opened_at)}"
+    verb = "got worse and is" if worse else "is"
     if episode.observed is None:
-        return f"{name} is unusual since {moment(episode.opened_at)}."
+        return f"{name} {verb} unusual {since}."
     observed = quantity(episode.observed, episode.unit)
     if episode.expected_low is None or episode.expected_high is None:
-        return f"{name} is {observed}, unusual for this series, since {moment(episode.opened_at)}."
+        return f"{name} {verb} {observed}, unusual for this series, {since}."
     low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
-    since = f"since {moment(episode.opened_at)}"
     if episode.expected_low <= episode.observed <= episode.expected_high:
-        return f"{name} moves unusually {since}; its value, {observed}, is within the expected {low} to {high}."
-    where = "above" if episode.observed > episode.expected_high else "below"
-    return f"{name} is {observed}, {where} the expected {low} to {high}, {since}."
+        moves = "got worse and moves" if worse else "moves"
+        return f"{name} {moves} unusually {since}; its value, {observed}, is within the expected {low} to {high}."
+    where, edge = ("above", high) if episode.observed > episode.expected_high else ("below", low)
+    if observed == edge:
+        where = f"just {where}"
+    if BOUND in episode.evidence:
+        return f"{name} {verb} {observed}, {where} its configured bound, {since}; the expected is {low} to {high}."
+    return f"{name} {verb} {observed}, {where} the expected {low} to {high}, {since}."
 
 
 def anomaly_over(episode: Episode, closed_at: int) -> str:
@@ -148,25 +151,34 @@ def anomaly_over(episode: Episode, closed_at: int) -> str:
     return f"{worst}, expected {low} to {high}."
 
 
-def silence(resource: str, series: str, last: int, interval: float, pause: float = 0.0) -> str:
+def silence(resource: str, series: str, last: int, interval: float, pause: float, *, still: bool = False) -> str:
     """Message of a host (``series`` empty) or a series that stopped reporting; ``pause`` is its longest lately."""
     who = f"{series} of {resource}" if series else resource
     usual = f"usually every {duration(interval)}"
     if pause > 1.5 * interval:
         usual += f", at the longest after {duration(pause)}"
-    return f"{who} has stopped reporting: nothing since {moment(last)}, {usual}."
+    what = "still does not report" if still else "has stopped reporting"
+    return f"{who} {what}: nothing since {moment(last)}, {usual}."
 
 
 def silence_over(resource: str, series: str, last: int, now: int) -> str:
     """Message of a host or a series that reports again."""
     who = f"{series} of {resource}" if series else resource
-    return f"{who} reports again after {duration(max(0, now - last))} of silence."
+    return f"{who} reports again after {duration(max(0, now - last))} of silence, since {moment(now)}."
+
+
+def alarm(message: str, opened_at: int, closed_at: int | None) -> str:
+    """Message of an alarm in its source's words, with its time; an event without an end is over when it begins."""
+    said = message if message.endswith((".", "!", "?")) else f"{message}."
+    if closed_at is None or closed_at <= opened_at:
+        return f"{said} Since {moment(opened_at)}." if closed_at is None else f"{said} At {moment(opened_at)}."
+    return f"{said} Over since {moment(closed_at)}, after {duration(closed_at - opened_at)}."
 
 
 def series_limit(resource: str, limit: int) -> str:
     """Message of a resource that makes more series than are watched."""
     return (
-        f"{resource} reports more than {limit:,} different series; further ones are archived but not scored. "
+        f"{resource} reports more than {limit:,} different series; further ones are archived but not watched. "
         "A metric name or dimension probably holds an id: take it out."
     )
 

@@ -676,10 +676,14 @@ class Scorer:
         rarity, told = _SPOKE.get(episode.kind, ("", ""))[1], (0.0, 0)
         if episode.kind == "anomaly":
             confidence = explain.confidence(episode.score)
-            message = explain.anomaly(episode) if closed_at is None else explain.anomaly_over(episode, closed_at)
+            message = explain.anomaly_over(episode, closed_at or t)
+            if closed_at is None:
+                message = explain.anomaly(episode, worse=transition == "escalated")
             slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
             kept = self.memory.find(slot, episode.insight_id)
             rarity, told = (kept.rarity, (kept.told, kept.told_at)) if kept else (explain.UNKNOWN, told)
+        elif episode.kind == "alarm":
+            message = explain.alarm(message, episode.opened_at, closed_at)
         message = explain.whole(message, episode.evidence, rarity, *told)
         return revise(
             episode,
@@ -737,7 +741,7 @@ class Scorer:
             insight_id=insight_id(kind, resource, series + identity, detector, t),
             interval=interval,
             score=1.0,
-            evidence={_SPOKE[kind][0]: 1.0},
+            evidence={_SPOKE[kind][0] + source: 1.0},
         )
 
     def _limit(self, resource: str, t: int) -> Insight:
@@ -832,6 +836,8 @@ class Scorer:
         severity = min(3, self._cap(slots))
         if episode is not None and episode.severity < severity:
             episode.severity, episode.peak_at = severity, self.watermark
+            pause = max(float(self.core["gap"][slot]) for slot in slots)
+            episode.message = explain.silence(resource, "", episode.last_abnormal, episode.interval, pause, still=True)
             outcome.insights.append(self._revise(episode, "escalated", self.watermark))
 
     def _series_silent(self, slot: int, outcome: Outcome) -> None:
@@ -979,7 +985,7 @@ class Scorer:
 
 _SPOKE: dict[str, tuple[str, str]] = {
     "silence": ("silence", explain.SILENT),
-    "alarm": ("alarm of its source", explain.BY_SOURCE),
+    "alarm": ("alarm of ", explain.BY_SOURCE),
     "series-limit": ("number of series", explain.BY_LIMIT),
 }
 """What speaks for an insight that no detector of values made, and how rare it is."""
