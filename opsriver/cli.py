@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "opsriver.commands.evaluate:evaluate",
     "replay": "opsriver.commands.replay:replay",
     "insights": "opsriver.commands.insights:insights",
+    "feedback": "opsriver.commands.feedback:feedback",
     "alerts": "opsriver.commands.alerts:alerts",
     "version": "opsriver.commands.version:version",
 }

@@ -211,7 +211,7 @@ def test_every_explanation_tells_evidence_with_shares_rarity_band_time_and_unit(
     for one in found():
         told = re.search(r"Evidence: (.+?)\. How rare: (.+?)\.(?: |$)", one.message)
         assert told, one.message
-        shares = [re.fullmatch(r"[\w /-]+ (\d+) %", part) for part in told[1].split(", ")]
+        shares = [re.fullmatch(r"[\w ./-]+ (\d+) %", part) for part in told[1].split(", ")]
         whole = [int(share[1]) for share in shares if share]
         assert len(whole) == len(shares), one.message
         assert sum(whole) == 100, one.message
