@@ -39,6 +39,8 @@ NEAR = 6
 """Half-hours by which times of day may differ; a mark counts half beyond them."""
 ELSEWHERE = 0.5
 """Weight of a mark at another time of day, and of one of no shape."""
+ABOUT = 15 * 60_000
+"""A missed anomaly that names no insight is the one that began at most this long before or after its time."""
 SIXTEENTHS = 16
 _LARGEST = 63
 _FLOOR = SEVERITY_SCORES[0] / STEP**MOST
@@ -218,9 +220,8 @@ class Memory:
             return False
         if found is None:
             found = next((one for one in insights if not one.insight_id and one.opened_at == signal.timestamp), None)
-        if found is None and verdict < 0:
-            reported = [one for one in insights if one.insight_id and one.opened_at <= signal.timestamp]
-            found = max(reported, key=lambda one: (one.opened_at, one.insight_id), default=None)
+        if found is None:
+            found = self._meant(insights, signal.timestamp, verdict)
         if found is None:
             found = Remembered("", signal.timestamp, {})
             insights.append(found)
@@ -229,6 +230,13 @@ class Memory:
             found.mark += verdict
         self._trim(slot, now)
         return True
+
+    @staticmethod
+    def _meant(insights: list[Remembered], at: int, verdict: int) -> Remembered | None:
+        """The insight that is meant where none is named: a false alarm is the latest, a missed one began about then."""
+        reported = [one for one in insights if one.insight_id and one.opened_at <= at + (ABOUT if verdict > 0 else 0)]
+        found = max(reported, key=lambda one: (one.opened_at, one.insight_id), default=None)
+        return None if found is None or (verdict > 0 and at - found.opened_at > ABOUT) else found
 
     # ------------------------------------------------------------------ scores
 

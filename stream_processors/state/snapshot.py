@@ -169,11 +169,9 @@ def encode(
     )
     predictions = [episode for episode in episodes if isinstance(episode, PredictionEpisode)]
     correlations = [episode for episode in episodes if episode.kind == "correlation"]
-    memory = (
-        [SeriesMemory(place, scorer.memory.of[slot]) for place, slot in enumerate(places) if slot in scorer.memory.of]
-        if scorer.memory.of
-        else []
-    )
+    held = np.zeros(used, np.bool_)
+    held[list(scorer.memory.of)] = True
+    memory = [SeriesMemory(at, scorer.memory.of[places[at]]) for at in np.flatnonzero(held[chosen]).tolist()]
     if predictions or correlations or memory:
         body = BodyWithPredictions(
             **{name: getattr(body, name) for name in Body.__struct_fields__},
@@ -362,7 +360,7 @@ def _counts(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
 
 def _remembered(scorer: Scorer, body: Body, slots: NDArray[np.int64]) -> None:
     if scorer.memory.of:
-        for slot in scorer.memory.of.keys() & set(slots.tolist()):
+        for slot in np.intersect1d(list(scorer.memory.of), slots).tolist():
             scorer.memory.forget(slot)
     for one in body.memory if isinstance(body, BodyWithPredictions) else ():
         if slots[one.series] >= 0:

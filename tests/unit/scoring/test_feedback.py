@@ -182,6 +182,8 @@ def test_a_verdict_without_an_insight_speaks_of_the_latest_one_or_of_the_whole_s
     scorer.process(batch([Feedback("web-1", "cpu", "false-positive", START + 2 * HOUR)]))
     slot = scorer.resources["web-1"]["cpu"]
     assert [(one.insight_id, one.mark) for one in scorer.memory.of[slot]] == [(found.insight_id, -1)]
+    scorer.process(batch([Feedback("web-1", "cpu", "missed", START + 50 * MINUTE)]))
+    assert [(one.insight_id, one.mark) for one in scorer.memory.of[slot]] == [(found.insight_id, 0)], "it began about then"
     scorer = Scorer(None, banks)
     scorer.process(batch(burst(50, START)))
     missed = Feedback("web-1", "cpu", "missed", START + HOUR)
