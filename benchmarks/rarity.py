@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,22 +21,25 @@ DAYS = (1, 2, 3, 7, 14, 30, 60, 100, 365)
 _UNITS = {"s": 1 / 86_400, "min": 1 / 1_440, "h": 1 / 24, "days": 1.0}
 
 
+def batches(fleet: Fleet, start: int, days: int) -> Iterator[EventBatch]:
+    """The samples of a fleet, six hours a batch."""
+    names = [(host, metric) for host in fleet.names for metric in METRICS]
+    for begin in range(start, start + days * DAY, DAY // 4):
+        times, values = fleet.columns(begin, begin + DAY // 4)
+        by_time = values.reshape(len(names), -1).T
+        at, which = np.nonzero(np.isfinite(by_time))
+        stamps, metric = times[at].tolist(), [names[one][1] for one in which]
+        yield EventBatch(
+            resource=[names[one][0] for one in which], metric=metric, series=metric, timestamp=stamps, arrival=stamps,
+            value=by_time[at, which].tolist(), unit=[None] * len(at), dimensions=[None] * len(at),
+        )  # fmt: skip
+
+
 def insights(hosts: int, days: int, seed: int, *, varied: bool) -> list[Insight]:
     """Insights about single series of a fleet without faults, in order, with one sample a minute."""
     fleet = Fleet(hosts=hosts, seed=seed, start=START, end=START + days * DAY, varied=varied)
-    scorer, found = Scorer(watch_silence=False), []
-    names = [(host, metric) for host in fleet.names for metric in METRICS]
-    for begin in range(START, START + days * DAY, DAY // 4):
-        times, values = fleet.columns(begin, begin + DAY // 4)
-        at, which = np.nonzero(np.isfinite(values.reshape(len(names), -1).T))
-        stamps = times[at].tolist()
-        metric = [names[one][1] for one in which]
-        found += scorer.process(
-            EventBatch(
-                resource=[names[one][0] for one in which], metric=metric, series=metric, timestamp=stamps, arrival=stamps,
-                value=values.reshape(len(names), -1)[which, at].tolist(), unit=[None] * len(at), dimensions=[None] * len(at),
-            )
-        ).insights  # fmt: skip
+    scorer = Scorer(watch_silence=False)
+    found = [one for batch in batches(fleet, START, days) for one in scorer.process(batch).insights]
     return [one for one in found if one.kind == "anomaly"]
 
 
@@ -58,8 +62,10 @@ def main() -> None:
             best: dict[str, float] = {}
             told: dict[str, float] = {}
             for one in insights(given.hosts, given.days, seed, varied=varied):
-                if one.opened_at >= START + SETTLED * DAY and one.transition != "closed":
-                    best[one.insight_id] = one.score
+                if one.opened_at < START + SETTLED * DAY:
+                    continue
+                best[one.insight_id] = one.score
+                if one.transition != "closed":
                     told[one.insight_id] = stated(one.rarity)
             print(
                 f"{'varied' if varied else 'smooth'} fleet, seed {seed}: {len(best)} insights in {series_days:,} series-days"
