@@ -73,9 +73,8 @@ def main() -> None:
         for marked in (False, True):
             first, second, found, reported = run(fleet, given.days, marked=marked)
             how = "every false page marked" if marked else "nothing marked         "
-            print(
-                f"  {how}: {first} + {second} false pages by half; {found} of {late} faults of the second half paged, {reported} reported"
-            )
+            print(f"  {how}: {first} + {second} false pages by half;", end=" ")
+            print(f"of {late} faults of the second half {found} paged, {reported} were reported")
 
 
 if __name__ == "__main__":
