@@ -100,7 +100,8 @@ def _what(insight: Insight, limit: int) -> str:
     """The shortest phrase that says what is wrong and where."""
     metric, resource = one_line(insight.metric, limit), one_line(insight.resource, limit)
     if insight.transition == "closed" or not _has_value(insight) or insight.observed is None:
-        text = insight.message.rstrip(".") if insight.message else f"{metric} of {resource}"
+        # A message ends with its evidence and rarity, for which a line has no room.
+        text = insight.message.partition(" Evidence: ")[0].rstrip(".") or f"{metric} of {resource}"
         return one_line(text, limit * 3)
     text = f"{resource} {metric} {_value(insight.observed, insight)}"
     band = _band(insight)

@@ -65,6 +65,14 @@ def test_subjects_and_short_messages_fit_and_say_what_matters_first() -> None:
     assert "Observed" not in words.plain_text(silent, LINKS)
 
 
+def test_short_lines_leave_out_the_evidence_that_a_message_ends_with() -> None:
+    told = "web-1 has stopped reporting: nothing since 2026-09-25 01:39 UTC, usually every 60 s."
+    one = insight(kind="silence", message=f"{told} Evidence: silence 100 %. How rare: longer than usual.", observed=None)
+    assert words.subject(one) == f"CRITICAL: {told[:-1]}"
+    assert "Evidence" not in words.sms(one, LINKS)
+    assert "How rare: longer than usual." in words.plain_text(one, LINKS)
+
+
 def test_addresses_are_filled_in_with_quoted_names() -> None:
     odd = insight(resource="a/b c?{metric}", metric="m&n")
     assert words.links(odd, "https://ops.example.com/", "https://wiki.example.com/run") == Links(
