@@ -171,6 +171,8 @@ class Told:
     kind: str
     at: int
     severity: str
+    covered: bool = False
+    """Told by its group: known to who was paged for that, and no page of its own."""
 
 
 def insights_of(
@@ -211,13 +213,25 @@ def insights_of(
 def told(insights: Sequence[Insight], least: str) -> list[Told]:
     """When each anomaly first reached a severity, in order. The time of a revision is the event's that caused it."""
     first: dict[str, Told] = {}
+    loud: dict[str, int] = {}
     for insight in insights:
-        if insight.kind not in ("anomaly", "silence") or SEVERITY_ORDER[insight.severity] < SEVERITY_ORDER[least]:
+        if insight.kind == "group" and SEVERITY_ORDER[insight.severity] >= SEVERITY_ORDER[least]:
+            loud.setdefault(insight.insight_id, insight.peak_at)
+    for insight in insights:
+        if insight.kind not in ("anomaly", "silence", "group"):
             continue
-        if insight.insight_id not in first:
+        if SEVERITY_ORDER[insight.severity] < SEVERITY_ORDER[least]:
+            group = loud.get(insight.related[0]) if insight.related else None
+            if group is not None and insight.insight_id not in first:
+                at = max(insight.peak_at, group)
+                first[insight.insight_id] = Told(
+                    insight.resource, insight.metric, insight.kind, at, insight.severity, covered=True
+                )
+            continue
+        if insight.insight_id not in first or first[insight.insight_id].covered:
             # An anomaly has reached a severity at its peak so far; silence is told later than it began, and its
             # revision is kept for a fixed time after the telling.
-            at = insight.peak_at if insight.kind == "anomaly" else insight.ttl * 1000 - TTL_MS
+            at = insight.peak_at if insight.kind != "silence" else insight.ttl * 1000 - TTL_MS
             first[insight.insight_id] = Told(insight.resource, insight.metric, insight.kind, at, insight.severity)
     return sorted(first.values(), key=lambda one: (one.at, one.host, one.metric))
 
@@ -238,15 +252,17 @@ def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
             "reportedAtAll": seen,
             "medianDelaySamples": median(delays) if delays else None,
         }
-    false = [page for page in pages if not any(_echo(fleet, fault, page) for fault in fleet.faults)]
+    own = [page for page in pages if not page.covered]
+    false = [page for page in own if not any(_echo(fleet, fault, page) for fault in fleet.faults)]
     begin, end = fleet.span
     months = len(fleet.hosts) * max(end - begin, 1) / MONTH
     at_harmless = sum(any(_near(fleet, one, page) for one in fleet.harmless if one.host == page.host) for page in false)
     young = sum(page.at < begin + YOUNG for page in false)
-    by_kind = {kind: sum(page.kind == kind for page in false) for kind in ("anomaly", "silence")}
+    silences = sum(page.kind == "silence" for page in false)
+    by_kind = {"anomaly": len(false) - silences, "silence": silences}
     return {
         "faults": kinds,
-        "pages": len(pages),
+        "pages": len(own),
         "falsePages": len(false),
         "falsePagesAHostMonth": len(false) / months,
         "falsePagesInTheFirstThreeDays": young,

@@ -23,7 +23,23 @@ LONGEST_MS = 7 * 86_400_000
 TTL_MS = 180 * 86_400_000
 """How long the Insights table keeps an insight, counted from its last revision."""
 
-EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit", "prediction", "correlation"]
+EpisodeKind = Literal["anomaly", "silence", "alarm", "series-limit", "prediction", "correlation", "recurrence", "group"]
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """What a pattern says of an anomaly: the worst severity that is told, and why.
+
+    ``usual`` is how far from what is expected a known recurrence may go (0: it is none), ``group`` the
+    insight about all hosts that show the same.
+    """
+
+    ceiling: int = 4
+    note: str = ""
+    usual: float = 0.0
+    group: str = ""
+
+
+UNEXPLAINED = Explained()
 
 
 class Episode(msgspec.Struct, kw_only=True):
@@ -31,6 +47,7 @@ class Episode(msgspec.Struct, kw_only=True):
 
     Times are epoch milliseconds, ``severity`` is 1 (LOW) to 4 (CRITICAL), ``quiet`` counts
     ordinary samples since the last abnormal one. With ``rate`` the numbers are a counter's rate a second.
+    ``explained`` is left out of a snapshot where it is not set.
     """
 
     kind: EpisodeKind
@@ -59,6 +76,19 @@ class Episode(msgspec.Struct, kw_only=True):
     dimensions: dict[str, str] | None = None
     message: str = ""
     source: str = ""
+    explained: Explained | msgspec.UnsetType = msgspec.UNSET
+
+    def bound(self) -> Explained:
+        """What a pattern says of it; by default nothing."""
+        return UNEXPLAINED if self.explained is msgspec.UNSET else self.explained
+
+    def shown(self) -> int:
+        """The severity that is told."""
+        return min(self.severity, self.bound().ceiling)
+
+    def hosts(self) -> list[str]:
+        """Hosts that it affects."""
+        return [self.resource]
 
     def details(self) -> dict[str, Any]:
         """Fields of the insight that only this kind of episode has."""
@@ -84,6 +114,20 @@ class PredictionEpisode(Episode, kw_only=True):
         }
 
 
+class GroupEpisode(Episode, kw_only=True):
+    """The same anomaly on many hosts: which, how many were told, how many of its members are still open."""
+
+    side: int
+    named: list[str]
+    told: int = 0
+    open: int = 0
+    over: bool = False
+
+    def hosts(self) -> list[str]:
+        """All that it names."""
+        return list(self.named)
+
+
 def insight_id(kind: str, resource: str, series: str, detector: str, opened_at: int) -> str:
     """Identity of an insight: 26 characters of base32 over what it is about and what opened it."""
     text = msgspec.json.encode([kind, resource, series, detector, opened_at])
@@ -103,6 +147,8 @@ _TYPES: dict[str, InsightType] = {
     "series-limit": "pattern",
     "prediction": "prediction",
     "correlation": "anomaly",
+    "recurrence": "pattern",
+    "group": "pattern",
 }
 
 
@@ -113,7 +159,7 @@ def insight_type(kind: str) -> InsightType:
 
 def revise(
     episode: Episode,
-    transition: Literal["opened", "escalated", "closed"],
+    transition: Literal["opened", "escalated", "updated", "closed"],
     *,
     at: int,
     message: str,
@@ -128,10 +174,10 @@ def revise(
         timestamp=episode.opened_at,
         type=insight_type(episode.kind),
         kind=episode.kind,
-        severity=severity_name(episode.severity),
+        severity=severity_name(episode.shown()),
         confidence=confidence,
         message=message,
-        affected_hosts=[episode.resource],
+        affected_hosts=episode.hosts(),
         resource=episode.resource,
         metric=episode.metric,
         state="open" if closed_at is None else "closed",
@@ -152,6 +198,7 @@ def revise(
         unit=episode.unit,
         dimensions=episode.dimensions,
         rarity=rarity,
+        related=[group] if (group := episode.bound().group) else [],
         source=episode.source,
         **episode.details(),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 
 from schemas.quantities import duration, quantity
 from schemas.times import moment
 from stream_processors.detectors.base import SEVERITY_SCORES
-from stream_processors.episodes import Episode, PredictionEpisode
+from stream_processors.episodes import Episode, GroupEpisode, PredictionEpisode
 
 _CONFIDENCE = (
     (0.0, 0),
@@ -58,6 +59,7 @@ BY_SOURCE = "not judged, its source decides"
 BY_LIMIT = "not judged, a fixed limit decides"
 SILENT = "longer than the usual pauses of these reports"
 BEYOND = "beyond anything that this series has shown in two weeks"
+NO_CHANCE = "by chance once in 100,000 episodes"
 LOOSE = "at least 1.6 times what this host shows on an ordinary day"
 """How rare something is where no rate is known."""
 
@@ -69,6 +71,8 @@ FAMILIES = {
     "level": "shifted level",
     "restlessness": "unusual restlessness",
     "trend": "steady trend",
+    "recurrence": "the same hour",
+    "group": "the same metric on other hosts",
 }
 """Families of evidence as a reader understands them; others are called by their own name."""
 
@@ -227,3 +231,57 @@ def correlation(resource: str, series: str, others: list[str], explained: float,
 def correlation_over(resource: str, series: str, now: int) -> str:
     """Message of a relation that holds again, or is taken as it is now."""
     return f"{series} of {resource} moves with the others again, as of {moment(now)}."
+
+
+GROUP_MEMBER = "The same happens on other hosts: their group pages, this does not."
+RECURRENCE_LARGER = "It usually comes at this time, but not so large."
+
+
+def _usual_time(period: int, at: int) -> str:
+    clock = datetime.fromtimestamp(at / 1000, UTC)
+    return f"{clock:%H:%M} UTC" if period <= 86_400_000 else f"{clock:%A} {clock:%H:%M} UTC"
+
+
+def recurrence(episode: Episode, side: int, period: int, span: int, seen: int, of: int) -> str:
+    """Message of anomalies that come back at the same time."""
+    how = "rises" if side > 0 else "falls"
+    every = "each day at" if period <= 86_400_000 else "each week on"
+    lasting = f" for {duration(span)}" if span >= 1000 else ""
+    units = "days" if period <= 86_400_000 else "weeks"
+    return (
+        f"{episode.series} of {episode.resource} {how} {every} about {_usual_time(period, episode.opened_at)}{lasting} "
+        f"(on {seen} of the last {of} {units}): likely a scheduled job. It does not page while it stays like that."
+    )
+
+
+def recurrence_usual(period: int, at: int) -> str:
+    """Why an episode is quieter than its score."""
+    every = "each day" if period <= 86_400_000 else "each week"
+    return f"It comes {every} at about {_usual_time(period, at)} and is not larger than usual, so it does not page."
+
+
+def recurrence_over(resource: str, series: str, period: int, last: int) -> str:
+    """Message of a recurrence that stays away."""
+    every = "daily" if period <= 86_400_000 else "weekly"
+    return (
+        f"The {every} anomaly of {series} of {resource} has not come since {moment(last)}: the job has stopped, or its "
+        "rhythm is learned. The next one pages again."
+    )
+
+
+def group(episode: GroupEpisode) -> str:
+    """Message of the same anomaly on many hosts."""
+    names = episode.named[:3]
+    more = f" and {len(episode.named) - 3:,} more" if len(episode.named) > 3 else ""
+    how = "high" if episode.side > 0 else "low"
+    return (
+        f"{episode.metric} is unusually {how} on {len(episode.named):,} hosts at once since {moment(episode.opened_at)}: "
+        f"{', '.join(names)}{more}. One cause is likely."
+    )
+
+
+def group_over(episode: GroupEpisode, now: int) -> str:
+    """Message of a group all of whose members are over."""
+    span = duration(max(0, now - episode.opened_at))
+    hosts = f"all {len(episode.named):,} hosts"
+    return f"{episode.metric} is back to normal on {hosts} after {span} (began {moment(episode.opened_at)})."

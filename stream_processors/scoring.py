@@ -40,11 +40,13 @@ from stream_processors.episodes import (
     revise,
 )
 from stream_processors.feedback import STEP, Memory, shape_of
+from stream_processors.patterns import Patterns
 from stream_processors.predictions import Predictions
 from stream_processors.records.batch import EventBatch
 
 MINUTE = 60_000
 DAY = 86_400_000
+DAY_MINUTES = DAY // MINUTE
 LONGEST_STEP = 2
 """Most minutes by which one event moves the active clock."""
 NEVER = np.iinfo(np.int64).max // 4
@@ -166,6 +168,7 @@ class Scorer:
         self.correlations = Correlations()
         self.counters = Counters()
         self.memory = Memory()
+        self.patterns = Patterns(groups=watch_silence)  # both look at the shard as a whole
         self.watch_silence = watch_silence
         self.watermark = 0
         self.active = 0
@@ -284,6 +287,7 @@ class Scorer:
         self.predictions.drop(slot)
         self.correlations.drop(slot)
         self.memory.forget(slot)
+        self.patterns.drop(slot)
         self.core["due"][slot] = self.core["due_alone"][slot] = NEVER
         self.info[slot] = None
         self.open[slot] = self.dirty[slot] = False
@@ -336,7 +340,11 @@ class Scorer:
             # Deadlines that this stretch itself sets lie at least MISSED_INTERVALS minutes-rounded-up
             # ahead, so nothing inside it can fall due before `horizon`.
             horizon = min(self._next_due, self.active + 2)
-            crossings = np.flatnonzero((active >= horizon) & (passed > 0))
+            crossing = (active >= horizon) & (passed > 0)
+            if int(minutes[-1]) // DAY_MINUTES > int(before[0]) // DAY_MINUTES:
+                # A new day is judged where it begins, wherever batches are cut.
+                crossing |= minutes // DAY_MINUTES > before // DAY_MINUTES
+            crossings = np.flatnonzero(crossing)
             stop = start + int(crossings[0]) + 1 if len(crossings) else end
             self._segment(batch, t, v, active, start, stop, outcome)
             self.watermark = int(watermark[stop - start - 1])
@@ -598,8 +606,13 @@ class Scorer:
             elif not gone:
                 episode.quiet, episode.last_abnormal = 0, t
             if episode.quiet >= QUIET_SAMPLES or gone or t - episode.opened_at > LONGEST_MS:
-                emitted.append((index, self._close(key, t)))
+                emitted.extend((index, one) for one in self._end_anomaly(key, slot, t))
                 episode = None
+        shown = episode.shown() if episode is not None else 0
+        if episode is not None and self.patterns.grows(episode, value):
+            episode.observed, episode.peak_at = value, t
+            if severity <= episode.severity and episode.shown() > shown:
+                emitted.append((index, self._revise(episode, "escalated", t)))
         if severity == 0:
             return
         if episode is None:
@@ -625,13 +638,23 @@ class Scorer:
             self._peak(slot, episode, t, value, score, found, at, bank, told)
             self.episodes[key] = episode
             self.open[slot] = True
+            patterns = self.patterns.opened(self.episodes, slot, episode, episode.interval)
             emitted.append((index, self._revise(episode, "opened", t)))
+            emitted.extend((index, one) for one in patterns)
         elif score > episode.score:
             bank = self.banks[episode.detector]
-            escalated, episode.severity = severity > episode.severity, max(severity, episode.severity)
+            worse = severity > episode.severity
+            episode.severity = max(severity, episode.severity)
             self._peak(slot, episode, t, value, score, found, at, bank, told)
-            if escalated:
-                emitted.append((index, self._revise(episode, "escalated", t)))
+            if worse:
+                if episode.shown() > shown:
+                    emitted.append((index, self._revise(episode, "escalated", t)))
+                emitted.extend((index, one) for one in self.patterns.rose(episode, t))
+
+    def _end_anomaly(self, key: tuple[str, str, str], slot: int | None, t: int) -> list[Insight]:
+        """Close an anomaly, and the group whose last member it was."""
+        episode = self.episodes[key]
+        return [self._close(key, t), *self.patterns.closed(slot, episode, t)]
 
     def _peak(
         self,
@@ -679,6 +702,8 @@ class Scorer:
             message = explain.anomaly_over(episode, closed_at or t)
             if closed_at is None:
                 message = explain.anomaly(episode, worse=transition == "escalated")
+                if note := episode.bound().note:
+                    message = f"{message} {note}"
             slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
             kept = self.memory.find(slot, episode.insight_id)
             rarity, told = (kept.rarity, (kept.told, kept.told_at)) if kept else (explain.UNKNOWN, told)
@@ -761,6 +786,10 @@ class Scorer:
         if self.active >= self._next_due:
             self._find_silent(outcome)
         if minute * MINUTE // DAY != minute_before * MINUTE // DAY:
+            names = {
+                slot: (one.resource, one.series, one.metric) for slot in self.patterns.series if (one := self._known(slot))
+            }
+            outcome.insights.extend(self.patterns.day(self.watermark, names, self.dirty))
             self._forget_old(outcome)
 
     def _find_silent(self, outcome: Outcome) -> None:
@@ -901,7 +930,12 @@ class Scorer:
             for key in [(kind, resource, series) for kind in ("anomaly", "silence", "prediction")]:
                 if key in self.episodes:
                     self.episodes[key].message = f"{series} of {resource} has not reported for long and is forgotten."
-                    outcome.insights.append(self._close(key, self.watermark))
+                    if key[0] == "anomaly":
+                        outcome.insights.extend(self._end_anomaly(key, self.resources[resource][series], self.watermark))
+                    else:
+                        outcome.insights.append(self._close(key, self.watermark))
+            slot = self.resources[resource][series]
+            outcome.insights.extend(self.patterns.end(slot, resource, series, self._known(slot).metric, self.watermark))
             self.forget(resource, series)
             if resource not in self.resources:
                 for kind in ("silence", "series-limit", "correlation"):

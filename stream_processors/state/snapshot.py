@@ -25,10 +25,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors import counters
+from stream_processors import counters, patterns
 from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
-from stream_processors.episodes import Episode, PredictionEpisode
+from stream_processors.episodes import Episode, GroupEpisode, PredictionEpisode
 from stream_processors.feedback import SeriesMemory
 from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, UNSEEN, Scorer, SeriesInfo
 
@@ -71,7 +71,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class BodyWithPredictions(Body, frozen=True):
-    """A body with open predictions, broken correlations, and the insights that verdicts of people may name.
+    """A body with open predictions, broken correlations, groups of hosts, and the insights that verdicts may name.
 
     They stand apart from the other episodes, so that versions that do not know them read the rest. ``memory``
     holds, as ``columns`` do, the series of this body only.
@@ -80,6 +80,8 @@ class BodyWithPredictions(Body, frozen=True):
     predictions: list[PredictionEpisode] = []
     correlations: list[Episode] = []
     memory: list[SeriesMemory] = []
+    groups: list[GroupEpisode] = []
+    streams: list[patterns.Stream] = []
 
 
 def encode(
@@ -149,6 +151,17 @@ def encode(
             rows=counts,
         )
     )
+    recurring = scorer.patterns.known(chosen)
+    if len(recurring):
+        banks.append(
+            BankRows(
+                name=patterns.NAME,
+                version=patterns.VERSION,
+                row_bytes=patterns.ROW_BYTES,
+                series=recurring.astype("<i8").tobytes(),
+                rows=scorer.patterns.dump(chosen[recurring]),
+            )
+        )
     episodes = [scorer.episodes[key] for key in sorted(scorer.episodes)]
     body = Body(
         kind="base" if full else "delta",
@@ -172,12 +185,16 @@ def encode(
     held = np.zeros(used, np.bool_)
     held[list(scorer.memory.of)] = True
     memory = [SeriesMemory(at, scorer.memory.of[places[at]]) for at in np.flatnonzero(held[chosen]).tolist()]
-    if predictions or correlations or memory:
+    groups = [scorer.patterns.groups[key] for key in sorted(scorer.patterns.groups)]
+    streams = [scorer.patterns.streams[key] for key in sorted(scorer.patterns.streams)]
+    if predictions or correlations or memory or groups or streams:
         body = BodyWithPredictions(
             **{name: getattr(body, name) for name in Body.__struct_fields__},
             predictions=predictions,
             correlations=correlations,
             memory=memory,
+            groups=groups,
+            streams=streams,
         )
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
@@ -257,6 +274,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
             continue
         if (rows.name, rows.version, rows.row_bytes) == (counters.NAME, counters.VERSION, counters.ROW.itemsize):
             _counts(scorer, rows, slots)
+            continue
+        if (rows.name, rows.version, rows.row_bytes) == (patterns.NAME, patterns.VERSION, patterns.ROW_BYTES):
+            _memories(scorer, rows, slots)
             continue
         bank = scorer.banks.get(rows.name)
         if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
@@ -367,6 +387,13 @@ def _remembered(scorer: Scorer, body: Body, slots: NDArray[np.int64]) -> None:
             scorer.memory.restore(int(slots[one.series]), one.insights)
 
 
+def _memories(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
+    at = slots[np.frombuffer(rows.series, "<i8")]
+    mine = np.flatnonzero(at >= 0)
+    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)
+    scorer.patterns.restore(at[mine], raw[mine].tobytes())
+
+
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
     # An alarm's records are keyed by its own name, not by its resource: every child keeps what it may yet hear of.
     for key in [key for key in scorer.episodes if key[0] == "alarm" or keep(key[1])]:
@@ -378,6 +405,9 @@ def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
             scorer.episodes[episode.kind, episode.resource, episode.series] = episode
     for resource in {episode.resource for episode in predictions if keep(episode.resource)}:
         scorer.predictions.adopt(scorer.episodes, resource, scorer.resources.get(resource, {}))
+    groups = body.groups if isinstance(body, BodyWithPredictions) else []
+    streams = body.streams if isinstance(body, BodyWithPredictions) else []
+    scorer.patterns.adopt(scorer.episodes, [one for one in groups if keep(one.resource)], streams, keep)
     scorer.open[:] = False
     for kind, resource, series in scorer.episodes:
         slot = scorer.resources.get(resource, {}).get(series)
@@ -437,6 +467,9 @@ def describe(data: bytes) -> dict[str, Any]:
         "series": len(body.series),
         "bytes": len(data),
         "watermarkMinute": body.watermark // MINUTE,
-        "openEpisodes": len(body.episodes) + len(body.predictions) + len(body.correlations),
+        "openEpisodes": len(body.episodes)
+        + len(body.predictions)
+        + len(body.correlations)
+        + sum(not one.over for one in body.groups),
         "detectors": {rows.name: rows.version for rows in body.banks},
     }
