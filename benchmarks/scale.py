@@ -162,8 +162,8 @@ def serve(series: int) -> None:
     print(json.dumps({
         "residentBytes": (after - before) / series,
         "stateBytes": bank.row_bytes,
-        "coreBytes": sum(c.itemsize for c in (*scorer.core.values(), scorer.row, scorer.bank, scorer.special, scorer.floor,
-                                              scorer.ceiling, scorer.allowance, scorer.open, scorer.dirty)),
+        "coreBytes": sum(c.itemsize for c in (*scorer.core.values(), scorer.row, scorer.bank, scorer.obeyed,
+                                              scorer.open, scorer.dirty)),
         "peakBytes": _peak() / series,
     }), flush=True)  # fmt: skip
     for _ in sys.stdin:

@@ -5,13 +5,15 @@ Stands between the scoring core and the correlation bank. Knows neither AWS nor 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
-from stream_processors.detectors.base import SEVERITY_SCORES, FloatArray, IntArray
+from stream_processors.detectors.base import SEVERITY_SCORES, FloatArray, IntArray, enlarged
 from stream_processors.detectors.config import Rule
 from stream_processors.detectors.correlation import LANES, NAME, VERSION, Break, CorrelationBank
 from stream_processors.episodes import Episode, insight_id, revise
@@ -20,23 +22,37 @@ SEVERITY = SEVERITY_ORDER["MEDIUM"]
 """A broken relation is worth a look in the morning; what it leads to pages by itself."""
 
 
-class Correlations:
-    """The lanes of a shard's hosts, by the slots of the scoring core."""
+class Named(Protocol):
+    """What the scoring core knows of a slot's series."""
 
-    def __init__(self) -> None:
+    resource: str
+    series: str
+
+
+class Correlations:
+    """The lanes of a shard's hosts, by the slots of the scoring core.
+
+    ``info`` and ``rules`` are the core's own lists, by slot.
+    """
+
+    def __init__(self, info: Sequence[Named | None], rules: Sequence[Rule]) -> None:
+        self._info, self._rules = info, rules
         self.bank = CorrelationBank()
-        self.host = np.full(64, -1, np.int64)
-        self.lane = np.full(64, -1, np.int64)
+        self.host = np.full(64, -1, np.int32)
+        self.lane = np.full(64, -1, np.int8)
         self._host_of: dict[str, int] = {}
         self._resources: list[str] = []
-        self._slots: list[dict[int, tuple[int, str, Rule]]] = []
+        self._slot = np.full((16, LANES), -1, np.int32)
+        """Slot in each lane of each host, -1 where the lane is free."""
         self._free: list[int] = []
 
-    def watch(self, slot: int, resource: str, series: str, rule: Rule) -> None:
+    def _make_room(self, slots: int, hosts: int) -> None:
+        self.host, self.lane = enlarged(self.host, slots, -1), enlarged(self.lane, slots, -1)
+        self._slot = enlarged(self._slot, hosts, -1)
+
+    def watch(self, slot: int, resource: str, rule: Rule) -> None:
         """A slot has come to hold this series; it takes a lane of its host where one is left."""
-        if slot >= len(self.host):
-            more = np.full(max(len(self.host), slot + 1 - len(self.host)), -1, np.int64)
-            self.host, self.lane = np.concatenate([self.host, more]), np.concatenate([self.lane, more])
+        self._make_room(slot + 1, len(self.bank) + 1)
         self.host[slot] = self.lane[slot] = -1
         if rule.detector == "off" or not rule.correlation:
             return
@@ -49,14 +65,42 @@ class Correlations:
             else:
                 host = self.bank.add()
                 self._resources.append(resource)
-                self._slots.append({})
             self._host_of[resource] = host
-        taken = self._slots[host]
-        lane = next((lane for lane in range(LANES) if lane not in taken), None)
-        if lane is not None:
-            taken[lane] = (slot, series, rule)
+        free = np.flatnonzero(self._slot[host] < 0)
+        if len(free):
+            lane = int(free[0])
+            self._slot[host, lane] = slot
             self.host[slot], self.lane[slot] = host, lane
             self.bank.reset_lane(host, lane)
+
+    def watch_together(self, start: int, resources: Sequence[str], taking: NDArray[np.bool_]) -> None:
+        """Slots from ``start`` on have come to hold series of these resources; those ``taking`` part get lanes.
+
+        As ``watch`` for one after the other, but for the hosts that are new and whose series follow one another.
+        """
+        self._make_room(start + len(resources), len(self.bank))
+        self.host[start : start + len(resources)] = self.lane[start : start + len(resources)] = -1
+        chosen = np.flatnonzero(taking)
+        if not len(chosen):
+            return
+        names = [resources[at] for at in chosen.tolist()]
+        begins = [at for at, name in enumerate(names) if not at or name != names[at - 1]]
+        heads = [names[at] for at in begins]
+        if self._free or len(set(heads)) < len(heads) or not self._host_of.keys().isdisjoint(heads):
+            for at, name in zip(chosen.tolist(), names, strict=True):
+                self.watch(start + at, name, self._rules[start + at])
+            return
+        first = self.bank.add_many(len(heads))
+        self._resources.extend(heads)
+        self._host_of.update(zip(heads, range(first, first + len(heads)), strict=True))
+        self._make_room(0, len(self.bank))
+        sizes = np.diff([*begins, len(names)])
+        host = np.repeat(np.arange(first, first + len(heads)), sizes)
+        lane = np.arange(len(names)) - np.repeat(begins, sizes)
+        held = lane < LANES
+        slots, host, lane = start + chosen[held], host[held], lane[held]
+        self._slot[host, lane] = slots
+        self.host[slots], self.lane[slots] = host, lane
 
     def drop(self, slot: int) -> None:
         """A slot holds no series any more."""
@@ -64,38 +108,48 @@ class Correlations:
         self.host[slot] = self.lane[slot] = -1
         if host < 0:
             return
-        del self._slots[host][lane]
+        self._slot[host, lane] = -1
         self.bank.reset_lane(host, lane)
-        if not self._slots[host]:
+        if (self._slot[host] < 0).all():
             del self._host_of[self._resources[host]]
             self._free.append(host)
 
     def related(self, slots: IntArray) -> IntArray:
         """Positions of the slots that have a state: lanes of hosts that have had two."""
         host = self.host[slots]
-        return np.flatnonzero((host >= 0) & self.bank.started(host))
+        return np.flatnonzero((host >= 0) & self.bank.started(host.astype(np.int64)))
+
+    def dump(self, slots: IntArray) -> bytes:
+        """State of the lanes of these slots."""
+        return self.bank.dump(self.host[slots].astype(np.int64), self.lane[slots].astype(np.int64))
 
     def restore(self, slots: IntArray, data: bytes) -> None:
         """Bring in dumped lanes of these slots, in the places they had; series that take no part are left out."""
         there = np.flatnonzero(self.host[slots] >= 0)
+        distinct, first = np.unique(slots[there], return_index=True)
+        there = there if len(distinct) == len(there) else there[first]  # damaged bytes may name a series twice
         slots, data = slots[there], np.frombuffer(data, np.uint8).reshape(len(slots), -1)[there].tobytes()
         lanes = self.bank.lanes(data)
-        known: list[tuple[int, int, tuple[int, str, Rule]]] = []
-        for slot, lane in zip(slots.tolist(), lanes.tolist(), strict=True):
-            host, place = int(self.host[slot]), int(self.lane[slot])
-            known.append((host, lane, self._slots[host].pop(place)))
-        for host, lane, entry in known:
-            other = self._slots[host].pop(lane, None)
-            self._slots[host][lane] = entry
-            self.lane[entry[0]] = lane
-            if other is not None:  # it had only just been given this place
-                free = next((one for one in range(LANES) if one not in self._slots[host]), None)
-                if free is None:
-                    self.host[other[0]] = self.lane[other[0]] = -1
+        hosts = self.host[slots].astype(np.int64)
+        self._slot[hosts, self.lane[slots]] = -1
+        place = hosts * LANES + lanes
+        if len(np.unique(place)) == len(place) and (self._slot[hosts, lanes] < 0).all():
+            self._slot[hosts, lanes], self.lane[slots] = slots, lanes
+        else:
+            self._put(slots.tolist(), hosts.tolist(), lanes.tolist())
+        self.bank.restore(hosts, data)
+
+    def _put(self, slots: list[int], hosts: list[int], lanes: list[int]) -> None:
+        """Give slots their lanes; what had only just been given one of these places takes another."""
+        for slot, host, lane in zip(slots, hosts, lanes, strict=True):
+            other = int(self._slot[host, lane])
+            self._slot[host, lane], self.lane[slot] = slot, lane
+            if other >= 0:
+                free = np.flatnonzero(self._slot[host] < 0)
+                if len(free):
+                    self._slot[host, free[0]], self.lane[other] = other, free[0]
                 else:
-                    self._slots[host][free] = other
-                    self.lane[other[0]] = free
-        self.bank.restore(self.host[slots], data)
+                    self.host[other] = self.lane[other] = -1
 
     def step(
         self,
@@ -112,7 +166,9 @@ class Correlations:
         if not len(mine):
             return
         taking = slots[mine]
-        found, touched = self.bank.step(self.host[taking], self.lane[taking], timestamps[mine], values[mine])
+        found, touched = self.bank.step(
+            self.host[taking].astype(np.int64), self.lane[taking].astype(np.int64), timestamps[mine], values[mine]
+        )
         if len(touched):  # a closed block has moved all lanes of its host
             changed = np.zeros(len(self.bank), np.bool_)
             changed[touched] = True
@@ -134,8 +190,9 @@ class Correlations:
             del episodes[key]
             episode.message = explain.correlation_over(resource, episode.metric, one.at)
             return _revised(episode, "closed", one.at)
-        names = {lane: series for lane, (_, series, _) in self._slots[one.host].items()}
-        rule = self._slots[one.host][one.lane][2] if one.lane in names else None
+        there = {lane: slot for lane, slot in enumerate(self._slot[one.host].tolist()) if slot >= 0}
+        names = {lane: info.series for lane, slot in there.items() if (info := self._info[slot]) is not None}
+        rule = self._rules[there[one.lane]] if one.lane in names else None
         if episode is not None or rule is None or rule.muted(one.at):
             return None
         shares = {names[lane]: round(share, 3) for lane, share in enumerate(one.shares) if share > 0 and lane in names}

@@ -71,6 +71,10 @@ class Counters:
         """Whether a series is judged by its rate."""
         return bool(self.state[slot] >= RISES)
 
+    def any(self, slots: IntArray) -> bool:
+        """Whether one of the series may be a counter."""
+        return bool((self.state[slots] >= 0).any())
+
     def step(self, slots: IntArray, elapsed: IntArray, values: FloatArray) -> Rates | None:
         """Take in one value each of distinct series, ``elapsed`` milliseconds (> 0) after the one before.
 

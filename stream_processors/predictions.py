@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
-from stream_processors.detectors.base import SEVERITY_SCORES, FloatArray, IntArray
+from stream_processors.detectors.base import SEVERITY_SCORES, FloatArray, IntArray, enlarged
 from stream_processors.detectors.config import Rule
 from stream_processors.detectors.trend import NAME, VERSION, Forecast, TrendBank
 from stream_processors.episodes import Episode, PredictionEpisode, insight_id, revise
@@ -89,7 +89,7 @@ class Predictions:
 
     def __init__(self) -> None:
         self.bank = TrendBank()
-        self.row = np.full(64, -1, np.int64)
+        self.row = np.full(64, -1, np.int32)
         self._watched: list[Watched | None] = []
         self._free: list[int] = []
 
@@ -104,8 +104,7 @@ class Predictions:
         rule: Rule,
     ) -> None:
         """A slot has come to hold this series."""
-        if slot >= len(self.row):
-            self.row = np.concatenate([self.row, np.full(max(len(self.row), slot + 1 - len(self.row)), -1, np.int64)])
+        self.row = enlarged(self.row, slot + 1, -1)
         limit = limit_of(metric, unit, rule)
         if limit is None:
             self.row[slot] = -1
@@ -118,6 +117,11 @@ class Predictions:
             self._watched.append(None)
         self._watched[row] = Watched(resource, series, metric, unit, dimensions, rule)
         self.row[slot] = row
+
+    def unwatch(self, start: int, end: int) -> None:
+        """These new slots hold series without a limit."""
+        self.row = enlarged(self.row, end, -1)
+        self.row[start:end] = -1
 
     def drop(self, slot: int) -> None:
         """A slot holds no series any more."""
@@ -139,7 +143,7 @@ class Predictions:
         """Take in one event of each slot; ``index`` are their places in the batch, with which insights are emitted."""
         if not len(self.bank):
             return
-        rows = self.row[slots]
+        rows = self.row[slots].astype(np.int64)
         mine = np.flatnonzero(rows >= 0)
         if not len(mine):
             return

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,7 @@ from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
 from stream_processors.counters import Counters, rate_unit
-from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts
+from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
     LONGEST_MS,
@@ -46,7 +48,6 @@ from stream_processors.records.batch import EventBatch
 
 MINUTE = 60_000
 DAY = 86_400_000
-DAY_MINUTES = DAY // MINUTE
 LONGEST_STEP = 2
 """Most minutes by which one event moves the active clock."""
 NEVER = np.iinfo(np.int64).max // 4
@@ -80,9 +81,8 @@ active minute at which it is silent with its whole host and alone, longest recen
 (ms), and 0 reporting, 1 silent alone, 2 silent with its host, 3 the same for twice as long."""
 
 
-@dataclass(slots=True)
-class SeriesInfo:
-    """What does not change about a series."""
+class SeriesInfo(msgspec.Struct, gc=False):
+    """What does not change about a series. It refers to nothing that could refer to it."""
 
     resource: str
     series: str
@@ -146,6 +146,58 @@ def default_banks(config: DetectorConfig | None = None, *, compiled: bool | None
     return banks
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The shard's clocks over a stretch of events: after each, and the minute of the watermark before it.
+
+    ``crossings`` are the events at which the watermark crosses a minute.
+    """
+
+    watermark: IntArray
+    before: IntArray
+    active: IntArray
+    crossings: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Events that are scored, by their places in the stretch.
+
+    ``order`` goes from series to series, each in its own order, with ``first`` true where one begins
+    and ``nth`` counting its events; ``in_rounds`` holds the same places in rounds of ``sizes`` that
+    hold each series at most once, and ``turned`` where in ``order`` they stand.
+    """
+
+    order: IntArray
+    first: NDArray[np.bool_]
+    nth: IntArray
+    turned: IntArray
+    in_rounds: IntArray
+    sizes: IntArray
+
+
+@dataclass(slots=True)
+class _Judged:
+    """The values that detectors are given, where one is ``known``; and the rounds, as begin and end, that go
+    together, before which the slots of ``anew`` begin again."""
+
+    values: FloatArray
+    known: NDArray[np.bool_]
+    anew: dict[int, IntArray]
+    parts: list[tuple[int, int]]
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(slots=True)
+class _Told:
+    """Insights of silence: those that ended at an event, and those found at the end of a minute."""
+
+    heard: list[tuple[int, Insight]] = field(default_factory=list)
+    judged: list[tuple[int, Insight]] = field(default_factory=list)
+
+
 class Scorer:
     """State of one shard and the function that moves it on."""
 
@@ -165,7 +217,6 @@ class Scorer:
             self._blank[name] = bank.dump(np.zeros(1, np.int64))
         self._free_rows: dict[str, list[int]] = {name: [] for name in self.banks}
         self.predictions = Predictions()
-        self.correlations = Correlations()
         self.counters = Counters()
         self.memory = Memory()
         self.patterns = Patterns(groups=watch_silence)  # both look at the shard as a whole
@@ -176,6 +227,7 @@ class Scorer:
         self.resources: dict[str, dict[str, int]] = {}
         self.info: list[SeriesInfo | None] = []
         self.rules: list[Rule] = []
+        self.correlations = Correlations(self.info, self.rules)
         self.episodes: dict[tuple[str, str, str], Episode] = {}
         self.limited: set[str] = set()
         self.alarm_times: dict[tuple[str, str], int] = {}
@@ -185,11 +237,16 @@ class Scorer:
         size = 64
         self.row = np.zeros(size, np.int32)
         self.bank = np.full(size, -1, np.int16)
-        self.core = {name: np.zeros(size, SERIES_FIELDS[name].newbyteorder("=")) for name in SERIES_FIELDS.names or ()}
-        self.special = np.zeros(size, np.bool_)
-        self.floor = np.full(size, -np.inf)
-        self.ceiling = np.full(size, np.inf)
-        self.allowance = np.zeros(size)
+        self.core = {
+            name: np.zeros(size, np.int8 if name == "silent" else SERIES_FIELDS[name].newbyteorder("="))
+            for name in SERIES_FIELDS.names or ()
+        }
+        # What rules set is kept by rule, and of a series only its rule's number.
+        self.obeyed = np.zeros(size, np.int32)
+        self._numbers: dict[int, int] = {}
+        self._by_number: list[Rule] = []
+        self.special = np.zeros(0, np.bool_)
+        self.floor, self.ceiling, self.allowance = np.zeros(0), np.zeros(0), np.zeros(0)
         self.open = np.zeros(size, np.bool_)
         self.dirty = np.zeros(size, np.bool_)
 
@@ -209,7 +266,8 @@ class Scorer:
             if not known:
                 del self.resources[resource]
             return -1
-        info = SeriesInfo(resource, series, metric, unit, dimensions)
+        # Names of metrics are few: all hosts share their texts.
+        info = SeriesInfo(resource, intern(series), intern(metric), unit if unit is None else intern(unit), dimensions)
         rule = self.config.rule(resource, metric)
         if self._free:
             slot = self._free.pop()
@@ -219,7 +277,7 @@ class Scorer:
             self.info.append(info)
             self.rules.append(rule)
             self._grow(slot + 1)
-        known[series] = slot
+        known[info.series] = slot
         for name, column in self.core.items():
             column[slot] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
         if rule.bank in self.banks:
@@ -229,7 +287,7 @@ class Scorer:
             self.bank[slot] = -1
         self.obey(slot, rule)
         self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
-        self.correlations.watch(slot, resource, series, rule)
+        self.correlations.watch(slot, resource, rule)
         self.counters.watch(np.array([slot]), [unit], rule)
         self.open[slot] = False
         self.dirty[slot] = True
@@ -238,11 +296,17 @@ class Scorer:
 
     def obey(self, slots: int | IntArray, rule: Rule) -> None:
         """What a rule sets of series beside their detector: direction, cap, maintenance, bounds, rate of false alarms."""
-        self.special[slots] = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
-        low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
-        self.floor[slots] = -np.inf if low is None else low
-        self.ceiling[slots] = np.inf if high is None else high
-        self.allowance[slots] = rule.false_alarm_rate
+        number = self._numbers.get(id(rule))  # the configuration holds every rule once
+        if number is None:
+            number = self._numbers[id(rule)] = len(self._by_number)
+            self._by_number.append(rule)
+            special = rule.direction != "both" or rule.at_most != "CRITICAL" or bool(rule.maintenance or rule.bounds)
+            low, high = (rule.bounds.low, rule.bounds.high) if rule.bounds else (None, None)
+            self.special = np.append(self.special, special)
+            self.floor = np.append(self.floor, -np.inf if low is None else low)
+            self.ceiling = np.append(self.ceiling, np.inf if high is None else high)
+            self.allowance = np.append(self.allowance, rule.false_alarm_rate)
+        self.obeyed[slots] = number
 
     def _take_row(self, name: str) -> int:
         bank = self.banks[name]
@@ -261,19 +325,12 @@ class Scorer:
                 self.banks[name].restore(self.row[mine].astype(np.int64), self._blank[name] * len(mine))
 
     def _grow(self, needed: int) -> None:
-        have = len(self.row)
-        if needed <= have:
-            return
-        extra = max(have, needed - have)
-        self.row = np.concatenate([self.row, np.zeros(extra, np.int32)])
-        self.bank = np.concatenate([self.bank, np.full(extra, -1, np.int16)])
-        self.core = {k: np.concatenate([c, np.zeros(extra, c.dtype)]) for k, c in self.core.items()}
-        self.special = np.concatenate([self.special, np.zeros(extra, np.bool_)])
-        self.floor = np.concatenate([self.floor, np.full(extra, -np.inf)])
-        self.ceiling = np.concatenate([self.ceiling, np.full(extra, np.inf)])
-        self.allowance = np.concatenate([self.allowance, np.zeros(extra)])
-        self.open = np.concatenate([self.open, np.zeros(extra, np.bool_)])
-        self.dirty = np.concatenate([self.dirty, np.zeros(extra, np.bool_)])
+        self.row = enlarged(self.row, needed, 0)
+        self.bank = enlarged(self.bank, needed, -1)
+        self.core = {name: enlarged(column, needed, 0) for name, column in self.core.items()}
+        self.obeyed = enlarged(self.obeyed, needed, 0)
+        self.open = enlarged(self.open, needed, 0)
+        self.dirty = enlarged(self.dirty, needed, 0)
 
     def forget(self, resource: str, series: str) -> None:
         """Drop a series and its detector's state; its slot and row are used again."""
@@ -329,40 +386,33 @@ class Scorer:
         """Events ``start`` to ``end``, cut where silence must be judged."""
         self.heard = self.heard or start < end
         while start < end:
-            if not self.watch_silence:
-                self._segment(batch, t, v, None, start, end, outcome)
-                return
-            watermark = np.maximum.accumulate(np.maximum(bounded[start:end], self.watermark))
-            minutes = watermark // MINUTE
-            before = np.concatenate([[self.watermark // MINUTE], minutes[:-1]])
-            passed = np.minimum(minutes - before, LONGEST_STEP)
-            active = self.active + np.cumsum(passed)
-            # Deadlines that this stretch itself sets lie at least MISSED_INTERVALS minutes-rounded-up
-            # ahead, so nothing inside it can fall due before `horizon`.
-            horizon = min(self._next_due, self.active + 2)
-            crossing = (active >= horizon) & (passed > 0)
-            if int(minutes[-1]) // DAY_MINUTES > int(before[0]) // DAY_MINUTES:
-                # A new day is judged where it begins, wherever batches are cut.
-                crossing |= minutes // DAY_MINUTES > before // DAY_MINUTES
-            crossings = np.flatnonzero(crossing)
-            stop = start + int(crossings[0]) + 1 if len(crossings) else end
-            self._segment(batch, t, v, active, start, stop, outcome)
-            self.watermark = int(watermark[stop - start - 1])
-            self.active = int(active[stop - start - 1])
-            self._judge(int(before[stop - start - 1]), outcome)
+            clock = self._clock(bounded[start:end]) if self.watch_silence else None
+            stop = start + len(clock.active) if clock else end
+            self._segment(batch, t, v, clock, start, stop, outcome)
             start = stop
+
+    def _clock(self, bounded: IntArray) -> _Clock:
+        """How these events move the shard's clocks, up to and with the first that begins another day."""
+        watermark = np.maximum.accumulate(np.maximum(bounded, self.watermark))
+        minutes = watermark // MINUTE
+        before = np.concatenate([[self.watermark // MINUTE], minutes[:-1]])
+        other = np.flatnonzero(minutes * MINUTE // DAY != before * MINUTE // DAY)
+        stop = int(other[0]) + 1 if len(other) else len(bounded)
+        passed = np.minimum(minutes - before, LONGEST_STEP)[:stop]
+        crossings = np.flatnonzero(passed > 0)
+        return _Clock(watermark[:stop], before[:stop], self.active + np.cumsum(passed), crossings)
 
     def _segment(
         self,
         batch: EventBatch,
         t: IntArray,
         v: FloatArray,
-        active: IntArray | None,
+        clock: _Clock | None,
         start: int,
         end: int,
         outcome: Outcome,
     ) -> None:
-        """Score events between two judgements of silence."""
+        """Score events, then judge silence among them: neither what is scored nor what is learned depends on it."""
         emitted: list[tuple[int, Insight]] = []
         slots = self._slots(batch, start, end, outcome, emitted)
         size = end - start
@@ -371,52 +421,61 @@ class Scorer:
         verdicts: list[Verdicts] = []
         families: list[tuple[str, ...]] = []
         part, place = np.full(size, -1, np.int64), np.zeros(size, np.int64)
-        if active is not None:
-            active = active[: end - start]
-            self._heard(slots, t, active, emitted)
-        for chosen in _rounds(slots):
-            s = slots[chosen]
-            fresh = t[chosen] > self.core["last"][s]
-            if not fresh.all():
-                outcome.late += int((~fresh).sum())
-                chosen, s = chosen[fresh], s[fresh]
-            if not len(chosen):
-                continue
-            outcome.scored += len(chosen)
-            self.dirty[s] = True
-            raw, interval = v[chosen], np.full(len(s), np.nan)
-            rates = self.counters.step(s, t[chosen] - self.core["last"][s], raw)
-            if rates is not None:
-                v[chosen] = rates.values
-                self._begin_anew(rates.anew)
-                interval = np.where(rates.known, interval, self.core["interval"][s])
+        interval = np.full(size, np.nan)
+        limits = len(emitted)
+        taken = _taken(slots, t, self.core["last"])
+        outcome.late += int(np.count_nonzero(slots >= 0)) - len(taken.order)
+        outcome.scored += len(taken.order)
+        self.dirty[slots[taken.order]] = True
+        raw, rates = v, self._rates(slots, t, v, taken)
+        v = rates.values
+        for opening, closing in rates.parts:
+            self._begin_anew(rates.anew.get(opening, _NONE))
+            places = taken.in_rounds[taken.sizes[:opening].sum() : taken.sizes[:closing].sum()]
             for number, name in enumerate(self.bank_names):
-                mine = (
-                    np.flatnonzero(self.bank[s] == number)
-                    if len(self.bank_names) > 1 or (self.bank[s] < 0).any()
-                    else np.arange(len(s))
-                )
-                if rates is not None:
-                    mine = mine[rates.known[mine]]
-                if not len(mine):
+                chosen, sizes = places, taken.sizes[opening:closing]
+                mine = (self.bank[slots[chosen]] == number) & rates.known[chosen]
+                if not mine.all():
+                    sizes = np.add.reduceat(mine, np.cumsum(sizes) - sizes, dtype=np.int64)
+                    chosen, sizes = chosen[mine], sizes[sizes > 0]
+                if not len(chosen):
                     continue
-                at = chosen[mine]
-                found = self.banks[name].step(self.row[s[mine]].astype(np.int64), t[at], v[at])
-                score[at], level[at] = found.score, found.level
-                part[at], place[at] = len(verdicts), np.arange(len(at))
-                verdicts.append(found)
-                families.append(self.banks[name].families)
-                interval[mine] = found.interval
-            self._clockwork(s, t[chosen], None if active is None else active[chosen], interval)
-            self.predictions.step(self.episodes, s, t[chosen], raw, chosen, emitted)
+                rows = self.row[slots[chosen]].astype(np.int64)
+                done = 0
+                for found in self.banks[name].steps(rows, t[chosen], v[chosen], sizes):
+                    at = chosen[done : done + len(found.score)]
+                    done += len(at)
+                    score[at], level[at], interval[at] = found.score, found.level, found.interval
+                    part[at], place[at] = len(verdicts), np.arange(len(at))
+                    verdicts.append(found)
+                    families.append(self.banks[name].families)
+        # Where no rate is known the series' interval stays what it was at the event before.
+        for where in np.flatnonzero(~rates.known[taken.order]).tolist():
+            at = taken.order[where]
+            interval[at] = self.core["interval"][slots[at]] if taken.first[where] else interval[taken.order[where - 1]]
+        if len(self.predictions.bank):
+            for chosen in np.split(taken.in_rounds, np.cumsum(taken.sizes)[:-1]):
+                self.predictions.step(self.episodes, slots[chosen], t[chosen], raw[chosen], chosen, emitted)
+        ordinal = np.zeros(size, np.int64)
+        ordinal[taken.order] = self.core["count"][slots[taken.order]] + taken.nth + 1
+        silent = _Told()
+        if clock is not None:
+            silent = self._keep_time(slots, t, interval, taken, clock)
+        elif len(taken.order):
+            self._together(slots, t, interval, taken, None)
+        emitted = [*emitted[:limits], *silent.heard, *emitted[limits:]]
+        self.correlations.bank.compiled = any(getattr(bank, "compiled", False) for bank in self.banks.values())
         self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty)
         if self.config.rules:
             self._allow(slots, score, level, part, place, verdicts)
         told = self.memory.apply(slots, t, v, score, part, place, verdicts, families)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
-        self._episodes(slots, t, v, score, level, part, place, verdicts, told, emitted, outcome, start)
+        self._episodes(slots, t, v, score, level, part, place, verdicts, told, ordinal, emitted, outcome, start)
+        emitted += silent.judged
         emitted.sort(key=lambda pair: pair[0])
         outcome.insights.extend(insight for _, insight in emitted)
+        if clock is not None:
+            self._forget_daily(clock, outcome)
         if outcome.verdicts is not None:
             seen = np.flatnonzero(part >= 0)
             for number, found in enumerate(verdicts):
@@ -426,6 +485,27 @@ class Scorer:
                     getattr(outcome.verdicts, name)[start + here] = getattr(found, name)[take]
             outcome.verdicts.score[start:end] = score
             outcome.verdicts.severity[start:end] = np.searchsorted(SEVERITY_SCORES, score, side="right")
+
+    def _rates(self, slots: IntArray, t: IntArray, v: FloatArray, taken: _Taken) -> _Judged:
+        """What detectors are given: rates instead of the values of counters; and which rounds go together."""
+        rounds = len(taken.sizes)
+        judged = _Judged(v, np.ones(len(v), np.bool_), {}, [(0, rounds)] if rounds else [])
+        if not len(taken.order) or not self.counters.any(slots[taken.order]):
+            return judged
+        judged.values = v.copy()
+        before = np.where(taken.first, self.core["last"][slots[taken.order]], np.roll(t[taken.order], 1))
+        elapsed = np.empty(len(v), np.int64)
+        elapsed[taken.order] = t[taken.order] - before
+        for number, chosen in enumerate(np.split(taken.in_rounds, np.cumsum(taken.sizes)[:-1])):
+            rates = self.counters.step(slots[chosen], elapsed[chosen], v[chosen])
+            if rates is None:
+                continue
+            judged.values[chosen], judged.known[chosen] = rates.values, rates.known
+            if len(rates.anew):
+                judged.anew[number] = rates.anew
+        if judged.anew or not judged.known.all():
+            judged.parts = [(number, number + 1) for number in range(rounds)]
+        return judged
 
     def _slots(
         self, batch: EventBatch, start: int, end: int, outcome: Outcome, emitted: list[tuple[int, Insight]]
@@ -447,29 +527,115 @@ class Scorer:
                     emitted.append((index, self._limit(resource, batch.timestamp[at])))
         return slots
 
-    def _clockwork(self, s: IntArray, t: IntArray, active: IntArray | None, interval: FloatArray) -> None:
+    def _keep_time(self, slots: IntArray, t: IntArray, interval: FloatArray, taken: _Taken, clock: _Clock) -> _Told:
+        """Move the clocks of the shard and of its series, and judge silence where a minute is crossed.
+
+        Mostly nothing is silent at any of these minutes: then the events are taken in together. Else
+        they are gone through again, from one minute that must be judged to the next.
+        """
+        told = _Told()
+        if len(taken.order) and self._together(slots, t, interval, taken, clock):
+            self.watermark, self.active = int(clock.watermark[-1]), int(clock.active[-1])
+            return told
+        accepted, begin = np.sort(taken.order), 0
+        levels = clock.active[clock.crossings]
+        while begin < len(slots):
+            # Deadlines that this stretch itself sets lie at least MISSED_INTERVALS minutes-rounded-up
+            # ahead, so nothing inside it can fall due before `horizon`.
+            horizon = min(self._next_due, self.active + 2)
+            ahead = int(np.searchsorted(clock.crossings, begin))
+            crossing = max(ahead, int(np.searchsorted(levels, horizon)))
+            stop = int(clock.crossings[crossing]) + 1 if crossing < len(levels) else len(slots)
+            heard: list[tuple[int, Insight]] = []
+            self._heard(slots[begin:stop], t[begin:stop], clock.active[begin:stop], heard)
+            told.heard += [(begin + index, insight) for index, insight in heard]
+            here = accepted[np.searchsorted(accepted, begin) : np.searchsorted(accepted, stop)]
+            for chosen in _rounds(slots[here]):
+                at = here[chosen]
+                self._clockwork(slots[at], t[at], clock.active[at], interval[at])
+            self.watermark, self.active = int(clock.watermark[stop - 1]), int(clock.active[stop - 1])
+            if self.watermark // MINUTE != clock.before[stop - 1] and self.active >= self._next_due:
+                judged = Outcome()
+                self._find_silent(judged)
+                told.judged += [(stop - 1, insight) for insight in judged.insights]
+            begin = stop
+        return told
+
+    def _together(self, slots: IntArray, t: IntArray, interval: FloatArray, taken: _Taken, clock: _Clock | None) -> bool:
+        """Take in events of which none ends a silence and none is missed so long; False where that is not sure."""
+        core, order = self.core, taken.order
+        s, time, usual = slots[order], t[order], interval[order]
+        first, nth = taken.first, taken.nth
+        begins = np.flatnonzero(first)
+        ends = np.append(begins[1:], len(order)) - 1
+        mine = s[ends]
+        if clock is None:
+            core["count"][mine] += nth[ends] + 1
+            core["last"][mine], core["interval"][mine] = time[ends], usual[ends]
+            return True
+        if core["silent"][mine].any():
+            return False
+        count = core["count"][s] + nth
+        last = np.where(first, core["last"][s], np.roll(time, 1))
+        gap = np.where(count > 0, time - last, 0).astype(np.float64)
+        typical = np.nan_to_num(usual, nan=0.0)
+        longest = _longest(gap, typical, core["gap"][mine], taken)
+        due, alone = self._deadlines(s, clock.active[order], count + 1, typical, longest)
+        # Silence is judged after the event that crosses a minute: a series' next event must come before.
+        following = np.where(np.append(first[1:], True), len(slots), np.roll(order, -1))
+        if (due <= clock.active[following - 1]).any():
+            return False
+        now = int(clock.active[-1])
+        waiting = now >= self._next_due
+        if waiting:
+            used = len(self.info)
+            until = np.full(used, now)
+            head = order[begins]
+            until[mine] = np.where(head > 0, clock.active[head - 1], self.active)
+            silent = core["silent"][:used]
+            if ((core["due"][:used] <= until) & (silent == 0)).any() or (
+                (core["due_alone"][:used] <= now) & (silent == 2)
+            ).any():
+                return False
+        core["count"][mine] += nth[ends] + 1
+        core["last"][mine], core["interval"][mine], core["gap"][mine] = time[ends], usual[ends], longest[ends]
+        core["due"][mine], core["due_alone"][mine] = due[ends], alone[ends]
+        self._next_due = self._earliest(now) if waiting else min(self._next_due, int(due[ends].min()))
+        return True
+
+    def _deadlines(
+        self, s: IntArray, active: IntArray, count: IntArray, usual: FloatArray, longest: FloatArray
+    ) -> tuple[IntArray, IntArray]:
+        """Minutes of the active clock at which series count as silent, with their host and alone."""
+        wait = np.maximum(MISSED_INTERVALS * usual, GAP_FACTOR * longest)
+        minutes = np.ceil(wait / MINUTE).astype(np.int64) + 1
+        watched = (count >= SILENCE_SAMPLES) & (usual > 0)
+        if self.config.rules:
+            watched &= np.array([rule.silence for rule in self._by_number], np.bool_)[self.obeyed[s]]
+        return np.where(watched, active + minutes, NEVER), np.where(watched, active + 2 * minutes, NEVER)
+
+    def _earliest(self, active: int) -> int:
+        """The next minute at which a series, or a host for longer, will be silent."""
+        used = len(self.info)
+        due, alone, silent = (self.core[name][:used] for name in ("due", "due_alone", "silent"))
+        late = np.where((due > active) & (silent == 0), due, np.where(alone > active, alone, NEVER))
+        return int(late[(silent == 0) | (silent == 2)].min(initial=NEVER))
+
+    def _clockwork(self, s: IntArray, t: IntArray, active: IntArray, interval: FloatArray) -> None:
         """Move the series' own clocks: last event, usual gap, and when they will count as silent."""
         core = self.core
         gap = np.where(core["count"][s] > 0, t - core["last"][s], 0).astype(np.float64)
         core["last"][s] = t
         core["count"][s] += 1
         core["interval"][s] = interval
-        if active is None:
-            return
         usual = np.nan_to_num(interval, nan=0.0)
         longest = np.maximum(
             np.minimum(gap, GAP_CAP * usual),
             core["gap"][s] * (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY),
         )
         core["gap"][s] = longest
-        wait = np.maximum(MISSED_INTERVALS * usual, GAP_FACTOR * longest)
-        minutes = np.ceil(wait / MINUTE).astype(np.int64) + 1
-        watched = (core["count"][s] >= SILENCE_SAMPLES) & (usual > 0)
-        if self.config.rules:
-            watched &= np.array([self.rules[int(slot)].silence for slot in s], np.bool_)
-        due = np.where(watched, active + minutes, NEVER)
+        due, core["due_alone"][s] = self._deadlines(s, active, core["count"][s], usual, longest)
         core["due"][s] = due
-        core["due_alone"][s] = np.where(watched, active + 2 * minutes, NEVER)
         self._next_due = min(self._next_due, int(due.min()))
 
     def _apply_rules(
@@ -486,8 +652,9 @@ class Scorer:
         """Direction, bounds, maintenance windows and the cap on severity, for the series that have any."""
         if not self.config.rules:
             return
-        outside = (v < self.floor[slots]) | (v > self.ceiling[slots])
-        for index in np.flatnonzero((part >= 0) & self.special[slots] & ((level > 0) | outside)):
+        obeyed = self.obeyed[slots]
+        outside = (v < self.floor[obeyed]) | (v > self.ceiling[obeyed])
+        for index in np.flatnonzero((part >= 0) & self.special[obeyed] & ((level > 0) | outside)):
             rule = self.rules[int(slots[index])]
             found, at = verdicts[int(part[index])], place[index]
             wrong_way = (rule.direction == "up" and v[index] < found.expected[at]) or (
@@ -499,7 +666,7 @@ class Scorer:
                 score[index] = max(score[index], SEVERITY_SCORES[2])
                 level[index] = max(level[index], SEVERITY_SCORES[2])
                 # What is expected lies within the bounds: the message tells the bound that was passed.
-                low, high = self.floor[slots[index]], self.ceiling[slots[index]]
+                low, high = self.floor[obeyed[index]], self.ceiling[obeyed[index]]
                 for band in (found.expected_low, found.expected, found.expected_high):
                     band[at] = min(max(band[at], low), high) if np.isfinite(band[at]) else min(max(v[index], low), high)
             bound = SEVERITY_ORDER[rule.at_most]
@@ -519,12 +686,13 @@ class Scorer:
 
         HIGH begins where ordinary events show so much evidence as often as the rule allows.
         """
+        allowance = self.allowance[self.obeyed[slots]]
         for number, found in enumerate(verdicts):
-            here = np.flatnonzero((part == number) & (self.allowance[slots] > 0))
+            here = np.flatnonzero((part == number) & (allowance > 0))
             if not len(here):
                 continue
             at = place[here]
-            wanted = np.log(np.clip(self.allowance[slots[here]] * np.nan_to_num(found.interval[at]), 1e-12, 0.5))
+            wanted = np.log(np.clip(allowance[here] * np.nan_to_num(found.interval[at]), 1e-12, 0.5))
             judged = np.clip(SEVERITY_SCORES[2] * np.log(found.tail[at]) / wanted, 0.0, 1.0)
             judged[found.warming[at]] = 0.0
             score[here] = np.where(score[here] > 0, judged, 0.0)
@@ -543,6 +711,7 @@ class Scorer:
         place: IntArray,
         verdicts: list[Verdicts],
         told: dict[int, tuple[float, int]],
+        ordinal: IntArray,
         emitted: list[tuple[int, Insight]],
         outcome: Outcome,
         start: int,
@@ -559,8 +728,10 @@ class Scorer:
             busy = self.open
         else:
             return
-        for index in judged[busy[slots[judged]]]:
+        for index in judged[busy[slots[judged]]].tolist():
             slot = int(slots[index])
+            if score[index] < SEVERITY_SCORES[0] and not self.open[slot]:
+                continue
             found, at = verdicts[int(part[index])], int(place[index])
             self._abnormal_or_not(
                 slot,
@@ -572,6 +743,7 @@ class Scorer:
                 found,
                 at,
                 told.get(int(index), (0.0, 0)),
+                int(ordinal[index]),
                 emitted,
             )
             if outcome.verdicts is not None and self.open[slot]:
@@ -591,6 +763,7 @@ class Scorer:
         found: Verdicts,
         at: int,
         told: tuple[float, int],
+        ordinal: int,
         emitted: list[tuple[int, Insight]],
     ) -> None:
         info = self._known(slot)
@@ -635,7 +808,7 @@ class Scorer:
                 rate=self.counters.counts(slot),
                 dimensions=info.dimensions,
             )
-            self._peak(slot, episode, t, value, score, found, at, bank, told)
+            self._peak(slot, episode, t, value, score, found, at, bank, told, ordinal)
             self.episodes[key] = episode
             self.open[slot] = True
             patterns = self.patterns.opened(self.episodes, slot, episode, episode.interval)
@@ -645,7 +818,7 @@ class Scorer:
             bank = self.banks[episode.detector]
             worse = severity > episode.severity
             episode.severity = max(severity, episode.severity)
-            self._peak(slot, episode, t, value, score, found, at, bank, told)
+            self._peak(slot, episode, t, value, score, found, at, bank, told, ordinal)
             if worse:
                 if episode.shown() > shown:
                     emitted.append((index, self._revise(episode, "escalated", t)))
@@ -667,6 +840,7 @@ class Scorer:
         at: int,
         bank: Bank,
         told: tuple[float, int],
+        ordinal: int,
     ) -> None:
         episode.peak_at, episode.observed, episode.score = t, value, score
         episode.tail = float(found.tail[at])
@@ -675,7 +849,8 @@ class Scorer:
         episode.expected = float(found.expected[at]) if known else None
         episode.expected_high = float(found.expected_high[at]) if known else None
         episode.interval = float(np.nan_to_num(found.interval[at]))
-        by_bound = not self.floor[slot] <= value <= self.ceiling[slot] and found.score[at] * STEP ** told[0] < score
+        bound = self.obeyed[slot]
+        by_bound = not self.floor[bound] <= value <= self.ceiling[bound] and found.score[at] * STEP ** told[0] < score
         shares = found.evidence[at]
         episode.evidence = (
             {explain.BOUND: 1.0}
@@ -684,7 +859,7 @@ class Scorer:
                 family: round(float(share), 3) for family, share in zip(bank.families, shares, strict=True) if share >= 0.005
             }
         )
-        known_for = (int(self.core["count"][slot]) - 1) * episode.interval
+        known_for = (ordinal - 1) * episode.interval
         seen = shape_of(t, value, found, at, bank.families)
         self.memory.remember(slot, episode, seen, known_for, told, by_bound=by_bound)
 
@@ -778,6 +953,10 @@ class Scorer:
 
     # ------------------------------------------------------------------ silence
 
+    def _forget_daily(self, clock: _Clock, outcome: Outcome) -> None:
+        if self.watermark // DAY != int(clock.before[-1]) * MINUTE // DAY:
+            self._new_day(outcome)
+
     def _judge(self, minute_before: int, outcome: Outcome) -> None:
         """Silence and forgetting, when the watermark has crossed a minute."""
         minute = self.watermark // MINUTE
@@ -786,11 +965,12 @@ class Scorer:
         if self.active >= self._next_due:
             self._find_silent(outcome)
         if minute * MINUTE // DAY != minute_before * MINUTE // DAY:
-            names = {
-                slot: (one.resource, one.series, one.metric) for slot in self.patterns.series if (one := self._known(slot))
-            }
-            outcome.insights.extend(self.patterns.day(self.watermark, names, self.dirty))
-            self._forget_old(outcome)
+            self._new_day(outcome)
+
+    def _new_day(self, outcome: Outcome) -> None:
+        names = {slot: (one.resource, one.series, one.metric) for slot in self.patterns.series if (one := self._known(slot))}
+        outcome.insights.extend(self.patterns.day(self.watermark, names, self.dirty))
+        self._forget_old(outcome)
 
     def _find_silent(self, outcome: Outcome) -> None:
         core, used = self.core, len(self.info)
@@ -812,8 +992,7 @@ class Scorer:
             gone = [slot for slot in self.resources[resource].values() if silent[slot] == 2]
             if all(alone[slot] <= self.active for slot in gone):
                 self._host_still_silent(resource, gone, outcome)
-        late = np.where((due > self.active) & (silent == 0), due, np.where(alone > self.active, alone, NEVER))
-        self._next_due = int(late[(silent == 0) | (silent == 2)].min(initial=NEVER))
+        self._next_due = self._earliest(self.active)
 
     def _unmuted(self, slots: IntArray) -> list[int]:
         """Those outside a maintenance window; the others are asked again each minute, until theirs is over."""
@@ -1043,3 +1222,50 @@ def _rounds(slots: IntArray) -> list[IntArray]:
     by_round = np.argsort(nth, kind="stable")
     ends = np.cumsum(np.bincount(nth))
     return np.split(order[by_round], ends[:-1])
+
+
+def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
+    """The events that are later than their series' last one, in rounds.
+
+    A round goes through its series in the order of their slots, and so through memory in one direction.
+    """
+    valid = np.flatnonzero(slots >= 0)
+    order = valid[np.argsort(slots[valid], kind="stable")]
+    first = _begins(slots[order])
+    time = t[order]
+    before = np.where(first, last[slots[order]], np.roll(time, 1))
+    if (time <= before).any():
+        kept, latest = [], 0
+        for begin, now, known in zip(first.tolist(), time.tolist(), before.tolist(), strict=True):
+            latest = known if begin else latest
+            kept.append(now > latest)
+            latest = max(now, latest)
+        order = order[np.array(kept, np.bool_)]
+        first = _begins(slots[order])
+    places = np.arange(len(order))
+    nth = places - np.maximum.accumulate(np.where(first, places, 0))
+    turned = np.argsort(nth, kind="stable")
+    return _Taken(order, first, nth, turned, order[turned], np.bincount(nth))
+
+
+def _begins(ordered: IntArray) -> NDArray[np.bool_]:
+    """True where a value differs from the one before it."""
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return first
+
+
+def _longest(gap: FloatArray, usual: FloatArray, known: FloatArray, taken: _Taken) -> FloatArray:
+    """The longest recent gap after each event, from those ``known`` of the series, a round at a time."""
+    turned = taken.turned
+    most = np.minimum(gap, GAP_CAP * usual)[turned]
+    kept = (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY)[turned]
+    found, longest, begin = np.empty(len(gap)), known, 0
+    for size in taken.sizes.tolist():
+        end = begin + size
+        if begin and size < len(longest):
+            longest = found[turned[begin:end] - 1]
+        longest = np.maximum(most[begin:end], longest * kept[begin:end])
+        found[turned[begin:end]] = longest
+        begin = end
+    return found

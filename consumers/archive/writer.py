@@ -98,18 +98,35 @@ def _joined(column: pa.Array, more: list[Any]) -> pa.Array:
 
 
 def _texts(values: list[Any]) -> pa.Array:
-    return pa.array(values, pa.string()).dictionary_encode()
+    distinct, codes = _objects(values)
+    if len(distinct) > len(values) // 2:  # hardly any text is shared
+        return pa.array(values, pa.string()).dictionary_encode()
+    texts = pa.array(distinct, pa.string()).dictionary_encode()  # two objects may hold the same text
+    if len(texts.dictionary) < len(distinct):
+        codes = texts.indices.take(codes)
+    return pa.DictionaryArray.from_arrays(codes, texts.dictionary)
 
 
 def _dimensions(values: list[dict[str, str] | None]) -> pa.Array:
     """A column of maps; events share their dictionaries, so each is converted once."""
-    # The list keeps every dictionary alive: an id is one dictionary's.
-    coded = pa.array(np.fromiter(map(id, values), np.int64, len(values))).dictionary_encode()
-    place = np.empty(len(coded.dictionary), np.int64)
-    place[np.asarray(coded.indices)] = np.arange(len(values))
-    distinct = [values[one] for one in place.tolist()]
+    distinct, codes = _objects(values)
     maps = pa.array([list(one.items()) if one else None for one in distinct], EVENTS.field("dimensions").type)
-    return maps.take(coded.indices)
+    return maps.take(codes)
+
+
+def _objects(values: list[Any]) -> tuple[list[Any], pa.Array]:
+    """The distinct objects of a list, in order of their first place, and each value's number among them.
+
+    Events share the objects of their texts, and an address is looked up faster than a text. The list
+    keeps every object alive: an address is one object's.
+    """
+    count = len(values)
+    addresses = np.frombuffer(np.fromiter(values, object, count).tobytes(), np.intp)
+    coded = pa.array(addresses).dictionary_encode()
+    codes = np.asarray(coded.indices)
+    first = np.empty(len(coded.dictionary), np.int64)
+    first[codes[::-1]] = np.arange(count)[::-1]  # of several places the last one written stays: the first
+    return [values[place] for place in first.tolist()], coded.indices
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

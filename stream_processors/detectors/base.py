@@ -9,12 +9,13 @@ This module knows neither AWS nor the clock: time is the event's, in epoch milli
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+_T = TypeVar("_T", bound=np.generic)
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -61,6 +62,33 @@ class Verdicts:
     interval: FloatArray
 
 
+SMALL_ROUND = 256
+"""Verdicts of rounds with fewer events are handed on together."""
+
+
+def joined(parts: list[Verdicts]) -> Verdicts:
+    """Verdicts one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Verdicts(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Verdicts)))
+
+
+def enlarged(column: NDArray[_T], needed: int, fill: float) -> NDArray[_T]:
+    """A column with room for ``needed`` entries, the same one where it has; new entries are ``fill``.
+
+    It grows by half. What is filled with zeros takes no memory before it is used.
+    """
+    have = len(column)
+    if needed <= have:
+        return column
+    shape = (max(needed, have + have // 2), *column.shape[1:])
+    grown = np.zeros(shape, column.dtype)
+    grown[:have] = column
+    if fill:
+        grown[have:] = fill
+    return grown
+
+
 class Bank(ABC):
     """Detector state of many series in columns.
 
@@ -94,6 +122,21 @@ class Bank(ABC):
             Equal length *n*; ``rows`` are distinct; timestamps are epoch milliseconds, each
             later than the row's last one; values are finite (non-finite ones are refused before).
         """
+
+    def steps(self, rows: IntArray, timestamps: IntArray, values: FloatArray, sizes: IntArray) -> list[Verdicts]:
+        """Score and learn rounds of events, one after the other; verdicts of parts, in the order of the call.
+
+        ``sizes`` are the rounds' lengths, none greater than the one before; each round is what ``step`` takes.
+        """
+        parts: list[Verdicts] = []
+        small: list[Verdicts] = []
+        begin = 0
+        for size in sizes.tolist():
+            end = begin + size
+            found = self.step(rows[begin:end], timestamps[begin:end], values[begin:end])
+            (small if size < SMALL_ROUND else parts).append(found)
+            begin = end
+        return [*parts, joined(small)] if small else parts
 
     @abstractmethod
     def dump(self, rows: IntArray) -> bytes:

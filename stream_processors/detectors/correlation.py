@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import FloatArray, IntArray
+from stream_processors.detectors.base import FloatArray, IntArray, enlarged
 
 NAME = "correlation"
 VERSION = 1
@@ -81,6 +81,10 @@ _LANE = {
     "alone": (np.float64, ()),
     "covariance": (np.float64, (LANES,)),
 }
+_ROOM = 512
+"""Closed blocks that numba hands on at once."""
+_UNSEEN = ("block", "first", "seen")
+"""Columns that are -1 where nothing has been seen."""
 _ROW = np.dtype(
     [("lane", "<i8")]
     + [(name, np.dtype(kind).newbyteorder("<")) for name, (kind, _) in _HOST.items()]
@@ -111,6 +115,8 @@ class CorrelationBank:
     """Relations between the lanes of many hosts; a host is a position, and ``add`` makes one."""
 
     def __init__(self) -> None:
+        self.compiled = False
+        """Whether numba computes, for the same bits; it must be installed."""
         self._size = 0
         self._host: dict[str, NDArray[Any]] = {n: np.zeros((0, *shape), kind) for n, (kind, shape) in _HOST.items()}
         self._lane: dict[str, NDArray[Any]] = {n: np.zeros((0, LANES, *shape), kind) for n, (kind, shape) in _LANE.items()}
@@ -121,19 +127,22 @@ class CorrelationBank:
 
     def add(self) -> int:
         """A new host; its position."""
-        if self._size == len(self._host["block"]):
-            more = max(16, self._size // 2)
-            for columns in (self._host, self._lane):
-                for name, column in columns.items():
-                    columns[name] = np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)])
-        self._size += 1
-        self.reset(self._size - 1)
-        return self._size - 1
+        return self.add_many(1)
+
+    def add_many(self, count: int) -> int:
+        """New hosts; the position of the first."""
+        first = self._size
+        self._size += count
+        for columns in (self._host, self._lane):
+            for name, column in columns.items():
+                columns[name] = enlarged(column, self._size, 0)
+                columns[name][first : self._size] = -1 if name in _UNSEEN else 0
+        return first
 
     def reset(self, host: int) -> None:
         """Make a host unseen."""
         for name, column in (*self._host.items(), *self._lane.items()):
-            column[host] = -1 if name in ("block", "first", "seen") else 0
+            column[host] = -1 if name in _UNSEEN else 0
 
     def reset_lane(self, host: int, lane: int) -> None:
         """Make one lane of a host unseen."""
@@ -201,6 +210,8 @@ class CorrelationBank:
         if not len(kept):  # all of them came too late
             return [], np.zeros(0, np.int64)
         order, host, block = order[kept], host[kept], block[kept]
+        if self.compiled:
+            return self._step_compiled(order, host, block, lanes, timestamps, values)
         # In turns: the events of every host that lie in the same block as its first one that is left.
         found: list[Break] = []
         touched: list[IntArray] = []
@@ -223,6 +234,44 @@ class CorrelationBank:
             with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond all bounds is left out at the block's end
                 np.add.at(self._lane["sum"], (host[mine], lanes[order[mine]]), values[order[mine]])
             np.add.at(self._lane["count"], (host[mine], lanes[order[mine]]), 1.0)
+        found.sort(key=lambda one: one.index)
+        return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)
+
+    def _step_compiled(
+        self, order: IntArray, host: IntArray, block: IntArray, lanes: IntArray, timestamps: IntArray, values: FloatArray
+    ) -> tuple[list[Break], IntArray]:
+        """The rest of ``step`` with numba, some hundred closed blocks at a time."""
+        from stream_processors.detectors.correlation_compiled import RAISED, kernels
+
+        gather, judge = kernels()
+        state, own = self._host, self._lane
+        found: list[Break] = []
+        touched: list[IntArray] = []
+        lane, value = lanes[order], values[order]
+        room, begin = min(_ROOM, len(order)), 0
+        closing, scalars, told = np.zeros((room, 3), np.int64), np.zeros((room, 3)), np.zeros(room, np.int64)
+        before, usable = np.zeros((room, LANES, LANES)), np.zeros((room, LANES), np.bool_)
+        deviation, clipped, sizes, levels = (np.zeros((room, LANES)) for _ in range(4))
+        while begin < len(order):
+            begin, made, _ = gather(
+                *(begin, host, block, lane, value, state["block"], state["first"], state["learned"]),
+                *(own["sum"], own["count"], own["seen"], own["mean"], own["covariance"]),
+                *(closing, before, deviation, usable, clipped, sizes, scalars),
+            )
+            if not made:
+                continue
+            with np.errstate(all="ignore"):
+                explained, surprise = _regress(before[:made], deviation[:made], usable[:made], clipped[:made])
+            judge(
+                *(closing[:made], usable, sizes, scalars, explained, surprise, own["evidence"], own["alone"]),
+                *(state["first"], state["usual"], state["peak"], state["day"], state["open"], state["opened"]),
+                *(state["calm"], levels, told),
+            )
+            touched.append(closing[:made, 0].copy())
+            for one in np.flatnonzero(told[:made]):
+                place = int(order[closing[one, 1]])
+                what: Literal["raised", "over"] = "raised" if told[one] == RAISED else "over"
+                found.append(_broken(int(closing[one, 0]), place, what, levels[one], explained[one], timestamps))
         found.sort(key=lambda one: one.index)
         return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)
 
@@ -297,7 +346,6 @@ class CorrelationBank:
         host["usual"][hosts], host["day"][hosts] = usual, day
         host["peak"][hosts] = np.maximum(np.where(over, 0.0, peak), top)
         mark = np.maximum(FLOOR, USUAL * usual)
-        lane = level.argmax(axis=1)
         ripe = (at - host["first"][hosts] >= MATURE) & (host["learned"][hosts] >= LEARNED) & (usual > 0)
         # A lane that is unusual by itself also spoils what is foretold of the others.
         own = np.where(level >= INVOLVED * top[:, None], alone, 0.0).max(axis=1)
@@ -312,22 +360,28 @@ class CorrelationBank:
         host["open"][hosts] = np.where(raised, OPEN, np.where(high, LEFT, np.where(ended, 0, state)))
         host["opened"][hosts] = np.where(high, at, host["opened"][hosts])
         for one in np.flatnonzero(raised | (ended & (state == OPEN))):
-            place = int(index[one])
-            shares = level[one] / max(float(level[one].max()), 1e-12)
-            shares = np.where(shares >= INVOLVED, shares, 0.0)
-            total = sum(shares.tolist())
-            found.append(
-                Break(
-                    index=place,
-                    host=int(hosts[one]),
-                    what="raised" if raised[one] else "over",
-                    lane=int(lane[one]),
-                    level=float(top[one]),
-                    at=int(timestamps[place]),
-                    shares=tuple(float(share) / total if total else 0.0 for share in shares),
-                    explained=float(explained[one, lane[one]]),
-                )
-            )
+            what: Literal["raised", "over"] = "raised" if raised[one] else "over"
+            found.append(_broken(int(hosts[one]), int(index[one]), what, level[one], explained[one], timestamps))
+
+
+def _broken(
+    host: int, place: int, what: Literal["raised", "over"], level: FloatArray, explained: FloatArray, timestamps: IntArray
+) -> Break:
+    """What is told of a host at the event of this place."""
+    lane = int(level.argmax())
+    shares = level / max(float(level.max()), 1e-12)
+    shares = np.where(shares >= INVOLVED, shares, 0.0)
+    total = sum(shares.tolist())
+    return Break(
+        index=place,
+        host=host,
+        what=what,
+        lane=lane,
+        level=float(level.max()),
+        at=int(timestamps[place]),
+        shares=tuple(float(share) / total if total else 0.0 for share in shares),
+        explained=float(explained[lane]),
+    )
 
 
 def _regress(s: FloatArray, sd: FloatArray, usable: NDArray[np.bool_], z: FloatArray) -> tuple[FloatArray, FloatArray]:

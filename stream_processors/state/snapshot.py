@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Collection
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -28,8 +29,10 @@ from numpy.typing import NDArray
 from stream_processors import counters, patterns
 from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
+from stream_processors.detectors.config import Rule
 from stream_processors.episodes import Episode, GroupEpisode, PredictionEpisode
 from stream_processors.feedback import SeriesMemory
+from stream_processors.predictions import limit_of
 from stream_processors.scoring import MINUTE, NEVER, SERIES_FIELDS, UNSEEN, Scorer, SeriesInfo
 
 MAGIC = b"OPSRSNAP"
@@ -126,19 +129,18 @@ def encode(
                 version=trend.VERSION,
                 row_bytes=trend.ROW_BYTES,
                 series=watched.astype("<i8").tobytes(),
-                rows=scorer.predictions.bank.dump(scorer.predictions.row[chosen[watched]]),
+                rows=scorer.predictions.bank.dump(scorer.predictions.row[chosen[watched]].astype(np.int64)),
             )
         )
     related = scorer.correlations.related(chosen)
     if len(related):
-        lanes = chosen[related]
         banks.append(
             BankRows(
                 name=correlation.NAME,
                 version=correlation.VERSION,
                 row_bytes=correlation.ROW_BYTES,
                 series=related.astype("<i8").tobytes(),
-                rows=scorer.correlations.bank.dump(scorer.correlations.host[lanes], scorer.correlations.lane[lanes]),
+                rows=scorer.correlations.dump(chosen[related]),
             )
         )
     counting, counts = scorer.counters.dump(chosen)
@@ -309,14 +311,24 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
     config, used = scorer.config, len(scorer.info)
     made, resources = scorer.info, scorer.resources
     found: list[int] = []
+    shared: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    most, total, host, known, kept = config.max_series_per_resource, config.max_series, None, _NOTHING, False
     for resource, series, metric, unit, dimensions in body.series:
         slot = -1
-        if keep(resource):
-            known = resources.get(resource, _NOTHING)
+        if resource != host:  # a host's series follow one another
+            host, kept, known = resource, keep(resource), resources.get(resource, _NOTHING)
+        if kept:
             slot = known.get(series, -1)
-            if slot < 0 and len(known) < config.max_series_per_resource and len(made) < config.max_series:
-                slot = resources.setdefault(resource, {})[series] = len(made)
-                made.append(SeriesInfo(resource, series, metric, unit, dimensions))
+            if slot < 0 and len(known) < most and len(made) < total:
+                if known is _NOTHING:
+                    known = resources[resource] = {}
+                slot = len(made)
+                # Every series of a host shares its name, and every host the names of metrics and what stands in dimensions.
+                name = intern(series)
+                known[name] = slot
+                if dimensions is not None:
+                    dimensions = shared.setdefault(tuple(dimensions.items()), dimensions)
+                made.append(SeriesInfo(host, name, intern(metric), unit if unit is None else intern(unit), dimensions))
         found.append(slot)
     slots[:] = found
     _equip(scorer, used)
@@ -346,12 +358,25 @@ def _equip(scorer: Scorer, start: int) -> None:
             scorer.row[mine] = np.arange(len(bank) - len(mine), len(bank))
     for name, column in scorer.core.items():
         column[new] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
-    for slot, (info, rule) in enumerate(zip(fresh, rules, strict=True), start):
-        scorer.predictions.watch(slot, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
-        scorer.correlations.watch(slot, info.resource, info.series, rule)
+    _watch(scorer, start, fresh, rules)
     scorer.open[new], scorer.dirty[new] = False, True
     if scorer.removed:
         scorer.removed.difference_update((info.resource, info.series) for info in fresh)
+
+
+def _watch(scorer: Scorer, start: int, fresh: list[SeriesInfo], rules: list[Rule]) -> None:
+    """Predictions and correlations of the series from slot ``start`` on: metrics are few, so each is looked at once."""
+    scorer.predictions.unwatch(start, start + len(fresh))
+    limited: dict[tuple[str, str | None, int], bool] = {}
+    for slot, (info, rule) in enumerate(zip(fresh, rules, strict=True), start):
+        what = (info.metric, info.unit, id(rule))
+        has = limited.get(what)
+        if has is None:
+            has = limited[what] = limit_of(info.metric, info.unit, rule) is not None
+        if has:
+            scorer.predictions.watch(slot, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
+    taking = np.array([rule.detector != "off" and rule.correlation for rule in rules], np.bool_)
+    scorer.correlations.watch_together(start, [info.resource for info in fresh], taking)
 
 
 def _trends(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:

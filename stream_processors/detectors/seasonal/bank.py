@@ -14,15 +14,15 @@ Knows neither the clock nor randomness, and imports neither river nor SciPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import fields
+from collections.abc import Collection
 from importlib.util import find_spec
+from types import ModuleType
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import Bank, FloatArray, IntArray, Verdicts
+from stream_processors.detectors.base import SMALL_ROUND, Bank, FloatArray, IntArray, Verdicts, joined
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -149,6 +149,8 @@ _LANES = 16
 """Rows are computed in multiples of this, so that no result depends on a vector's ragged end."""
 _BLOCK = 2048
 """Rows that NumPy computes at once: their columns stay in the processor's cache. A multiple of ``_LANES``."""
+_CHUNK = 128
+"""Rows that are turned from rows into columns at once: what is read stays in the fastest cache."""
 _WORTH_COMPILING = 100_000
 """Events after which a bank loads numba, which takes half a second; they take NumPy about a quarter."""
 
@@ -226,17 +228,42 @@ class SeasonalBank(Bank):
         if count == 0:
             empty = np.zeros(0)
             return Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)
-        self._until_compiled -= count
-        if self._until_compiled < 0:
-            self._compiled, self._until_compiled = _kernel(), math.inf
+        self._count_down(count)
         if self._compiled:
-            return self._compiled(self._state, self._bins, self._visits, self._reached, rows, timestamps, values)
+            found: Verdicts = self._compiled.step(
+                self._state, self._bins, self._visits, self._reached, rows, timestamps, values
+            )
+            return found
         with np.errstate(all="ignore"):
             parts = [
                 self._padded(rows[block], timestamps[block], values[block])
                 for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
             ]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return joined(parts)
+
+    def steps(self, rows: IntArray, timestamps: IntArray, values: FloatArray, sizes: IntArray) -> list[Verdicts]:
+        """Rounds of ``step``, one after the other; what is compiled takes small ones together."""
+        large = int(np.count_nonzero(sizes >= SMALL_ROUND))
+        begin = int(sizes[:large].sum())
+        if self._until_compiled < len(rows):  # loads it for these
+            self._count_down(len(rows))
+        if not self._compiled or large == len(sizes):
+            return super().steps(rows, timestamps, values, sizes)
+        if rows.min() < 0 or rows.max() >= self._size:
+            raise IndexError(f"rows must lie in 0 to {self._size - 1}, not {rows.min()} to {rows.max()}")
+        parts = super().steps(rows[:begin], timestamps[:begin], values[:begin], sizes[:large])
+        columns = (np.ascontiguousarray(column[begin:]) for column in (rows, timestamps, values))
+        return [*parts, self._compiled.steps(self._state, self._bins, self._visits, self._reached, *columns, sizes[large:])]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether numba computes by now."""
+        return self._compiled is not None
+
+    def _count_down(self, count: int) -> None:
+        self._until_compiled -= count
+        if self._until_compiled < 0:
+            self._compiled, self._until_compiled = _kernel(), math.inf
 
     def _padded(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
         count = len(rows)
@@ -248,7 +275,9 @@ class SeasonalBank(Bank):
         return self._step(count, rows, timestamps, values)
 
     def _step(self, count: int, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
-        s = np.ascontiguousarray(self._state[rows].T)
+        s = np.empty((len(_COLUMNS), len(rows)))
+        for begin in range(0, len(rows), _CHUNK):
+            s[:, begin : begin + _CHUNK] = self._state[rows[begin : begin + _CHUNK]].T
         column = dict(zip(_COLUMNS, s, strict=True))  # views: assign into them, never over them
         time = timestamps.astype(np.float64)
         value = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
@@ -278,16 +307,20 @@ class SeasonalBank(Bank):
         of_day = timestamps % 86_400_000
         day_bin = of_day // _HALF_HOUR
         week_bin = _DAY_BINS + (timestamps // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
-        day_mean, week_mean = self._bins[rows, day_bin], self._bins[rows, week_bin]
-        day_visits = self._visits[rows, day_bin].astype(np.float64)
+        # Places in the tables as one number: NumPy takes and puts by one index much faster than by two.
+        bins, visits, table = self._bins.reshape(-1), self._visits.reshape(-1), rows * _BINS
+        day_place, week_place = table + day_bin, table + week_bin
+        day_mean, week_mean = bins.take(day_place), bins.take(week_place)
+        day_visits = visits.take(day_place).astype(np.float64)
         # Between the middles of two known half-hours the expectation is a straight line.
         earlier = (of_day - 900_000) // _HALF_HOUR % _DAY_BINS
         later = (earlier + 1) % _DAY_BINS
         part = (of_day + 900_000) % _HALF_HOUR / _DAY_BIN
-        from_bin, to_bin = self._bins[rows, earlier], self._bins[rows, later]
-        straight = (self._visits[rows, earlier] > 0) & (self._visits[rows, later] > 0)
+        from_place, to_place = table + earlier, table + later
+        from_bin, to_bin = bins.take(from_place), bins.take(to_place)
+        straight = (visits.take(from_place) > 0) & (visits.take(to_place) > 0)
         day_line = np.where(straight, from_bin + part * (to_bin - from_bin), day_mean)
-        week_visits = self._visits[rows, week_bin].astype(np.float64)
+        week_visits = visits.take(week_place).astype(np.float64)
         slow = column["mean_week"]
         by_day = day_line + slow
         by_day_known = (day_visits > 0.0) & (age >= DAY)
@@ -372,11 +405,17 @@ class SeasonalBank(Bank):
         squared = residual * residual
         rising = residual > 0.0
         usual = np.where(rising, up, down)
-        ratio = np.where(usual > 0.0, squared / np.where(usual > 0.0, _QUIET * usual, 1.0), 0.0)
-        surprise = 0.5 * np.log(np.minimum(np.maximum(ratio + 0.5, 1.0), 1e30))
-        surprise = np.minimum(surprise, _LOUDEST)
-        root = np.sqrt(surprise)
-        loud = _WEIGHT_COLUMN * (root * np.sqrt(np.sqrt(root)))  # to the power 5/8
+        ratio = squared / (_QUIET * usual)
+        np.copyto(ratio, 0.0, where=~(usual > 0.0))
+        ratio += 0.5
+        surprise = np.minimum(np.maximum(ratio, 1.0, out=ratio), 1e30, out=ratio)
+        np.log(surprise, out=surprise)
+        surprise *= 0.5
+        root = np.sqrt(np.minimum(surprise, _LOUDEST, out=surprise))
+        loud = np.sqrt(root)
+        np.sqrt(loud, out=loud)
+        loud *= root  # to the power 5/8
+        loud *= _WEIGHT_COLUMN
         families = np.zeros((len(_FAMILIES), len(rows)))
         for channel, (family, _) in enumerate(_CHANNELS):
             families[family] += loud[channel]
@@ -385,22 +424,28 @@ class SeasonalBank(Bank):
         channel_gain[1:3], channel_gain[3] = gain_day, gain_week
         squared_up = np.where(rising, squared, 0.0)
         squared_down = squared - squared_up
-        np.minimum(squared_up, np.where(up > 0.0, _CLIP * up, np.inf), out=squared_up)
-        np.minimum(squared_down, np.where(down > 0.0, _CLIP * down, np.inf), out=squared_down)
-        up += channel_gain * (squared_up - up)
-        down += channel_gain * (squared_down - down)
-        gains = _GAINS[_level(s[_GAIN : _GAIN + len(_FAMILIES)])]
-        memory = np.maximum(_SMOOTH, interval)
-        smoothing = 1.0 - np.exp(-lapse / memory)
+        for side, part in ((up, squared_up), (down, squared_down)):
+            most = _CLIP * side
+            np.copyto(most, np.inf, where=~(side > 0.0))
+            np.minimum(part, most, out=part)
+            part -= side
+            part *= channel_gain
+            side += part
+        loudness = s[_GAIN : _GAIN + len(_FAMILIES)]
+        moved_gains = bool(loudness.any())  # without feedback every gain is 1
+        gains = _GAINS[_level(loudness)] if moved_gains else np.ones((1, 1))
+        smooth = np.maximum(_SMOOTH, interval)
+        smoothing = 1.0 - np.exp(-lapse / smooth)
         for family in self._without:
             families[family] = 0.0
-        families *= gains
+        if moved_gains:
+            families *= gains
         total = np.zeros(len(rows))
         for parts in families:
             total += parts
         spoken = s[_SHARE : _SHARE + len(_FAMILIES)]
         spoken += smoothing * (families - spoken)
-        kept = np.exp(-lapse / (3.0 * memory))
+        kept = np.exp(-lapse / (3.0 * smooth))
         evidence = np.zeros(len(rows))
         for name in ("smooth2", "smooth1", "smooth0"):
             column[name] += (1.0 - kept) * (total - column[name])
@@ -412,12 +457,17 @@ class SeasonalBank(Bank):
         divisor = _BASE + column["usual"] + _YOUNG / (1.0 + days_known)
         slow_strength = evidence / divisor
         # A series that is sampled every second still shows a gross jump in its first hours.
-        shortest = np.maximum(MINUTE * (1.0 - days_known / 2.0), 1.0)
-        wanted = np.log(np.maximum(_RARE / np.maximum(interval, shortest), 2.0))
-        single = 0.5 * rarity / (wanted * np.maximum(1.0, column["tail_factor"]))
-        # Before two days have shown the rhythm, a single value must be rarer by up to this power.
-        single /= 1.0 + 1.4 * np.maximum(1.0 - days_known / 2.0, 0.0)
-        single = np.minimum(single * gains[0], 1.0) if self._singles else np.zeros(len(rows))
+        # Few values lie in a tail; the others' rarity is 0, and so is what they say alone.
+        single = np.zeros(len(rows))
+        few = np.flatnonzero(rarity)
+        if len(few) and self._singles:
+            known = days_known[few]
+            shortest = np.maximum(MINUTE * (1.0 - known / 2.0), 1.0)
+            wanted = _log(np.maximum(_RARE / np.maximum(interval[few], shortest), 2.0))
+            alone = 0.5 * rarity[few] / (wanted * np.maximum(1.0, column["tail_factor"][few]))
+            # Before two days have shown the rhythm, a single value must be rarer by up to this power.
+            alone /= 1.0 + 1.4 * np.maximum(1.0 - known / 2.0, 0.0)
+            single[few] = np.minimum(alone * (gains[0, few] if moved_gains else 1.0), 1.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
         _close_day(column, time, age, interval, evidence, rarity)
@@ -452,10 +502,10 @@ class SeasonalBank(Bank):
         week_gain = np.maximum(1.0 / (week_visits + 1.0), _blend(lapse, _VISITS_WEEK * _WEEK_BIN))
         day_mean += day_gain * (bounded - slow - day_mean)
         week_mean += week_gain * (bounded - slow - week_mean)
-        self._bins[picked, day_bin[real]] = day_mean[real]
-        self._bins[picked, week_bin[real]] = week_mean[real]
-        self._visits[picked, day_bin[real]] = np.minimum(day_visits + 1.0, 65535.0)[real]
-        self._visits[picked, week_bin[real]] = np.minimum(week_visits + 1.0, 65535.0)[real]
+        bins[day_place[real]] = day_mean[real]
+        bins[week_place[real]] = week_mean[real]
+        visits[day_place[real]] = np.minimum(day_visits + 1.0, 65535.0)[real]
+        visits[week_place[real]] = np.minimum(week_visits + 1.0, 65535.0)[real]
         n += 1.0
         column["last"][:] = np.maximum(time, column["last"])
         self._state[picked] = s[:, real].T
@@ -535,15 +585,11 @@ _RECORD = np.dtype(
 )
 
 
-def _kernel() -> Callable[..., Verdicts]:
-    """The compiled step; importing it imports numba."""
+def _kernel() -> ModuleType:
+    """The compiled steps; importing them imports numba."""
     from stream_processors.detectors.seasonal import compiled
 
-    return compiled.step
-
-
-def _joined(parts: list[Verdicts]) -> Verdicts:
-    return Verdicts(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Verdicts)))
+    return compiled
 
 
 def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
@@ -552,21 +598,37 @@ def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
     return new
 
 
+def _log(few: FloatArray) -> FloatArray:
+    """Logarithms of some rows' numbers, in whole lanes as for all rows."""
+    padded = np.ones(len(few) + -len(few) % _LANES)
+    padded[: len(few)] = few
+    logarithms: FloatArray = np.log(padded, out=padded)[: len(few)]
+    return logarithms
+
+
 def _beyond(value: FloatArray, low: FloatArray, high: FloatArray, grain: FloatArray) -> FloatArray:
     """How far outside of low..high a value lies, signed, in widths of the range; 0 while it has none."""
-    over = np.where(value > high + grain, value - high, np.where(value < low - grain, value - low, 0.0))
-    width = high - low
-    return np.where(width > grain, over / np.where(width > grain, width, 1.0), 0.0)
+    found = np.zeros(value.shape)
+    above, below = value > high + grain, value < low - grain
+    few = np.nonzero(above | below)
+    if len(few[0]):
+        v, least, most = value[few], low[few], high[few]
+        over = np.where(above[few], v - most, v - least)
+        width = most - least
+        real = width > np.broadcast_to(grain, value.shape)[few]
+        found[few] = np.where(real, over / np.where(real, width, 1.0), 0.0)
+    return found
 
 
 def _widen(low: FloatArray, high: FloatArray, value: FloatArray, grain: FloatArray) -> None:
     """Widen a range by a value, by at most its own width: a wild value doubles it and no more."""
-    width = high - low
-    most = np.where(width > 0.0, width, np.inf)
-    over = np.where(value > high + grain, np.minimum(value - high, most), 0.0)
-    under = np.where(value < low - grain, np.minimum(low - value, most), 0.0)
-    high += over
-    low -= under
+    above, below = np.nonzero(value > high + grain), np.nonzero(value < low - grain)
+    steps = []
+    for few, outer, inner in ((above, value, high), (below, low, value)):
+        width = high[few] - low[few]
+        steps.append(np.minimum(outer[few] - inner[few], np.where(width > 0.0, width, np.inf)))
+    high[above] += steps[0]
+    low[below] -= steps[1]
 
 
 def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
@@ -589,25 +651,27 @@ def _rarity(tails: FloatArray, residual: FloatArray, lapse: FloatArray, n: Float
     ready = (noise > 0.0) & (n > _WARM_EVENTS)
     size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
     excess = np.where(ready, size - _TAIL_START, 0.0)
-    beyond = excess > 0.0
-    upward = residual > 0.0
-    events, sum1, sum2 = (np.where(upward, tails[:, 2 + part], tails[:, 5 + part]) for part in range(3))
-    first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
-    second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
-    spread = np.maximum(second - first * first, 1e-6 * first * first)
-    shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
-    shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
-    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + count)
-    growth = np.minimum(shape * np.maximum(excess, 0.0) / (first * (1.0 - shape)), 1e30)
-    rarity = np.where(beyond, np.log1p(growth) / shape - np.log(share), 0.0)
+    rarity = np.zeros(residual.shape)
+    tail, at = np.nonzero(excess > 0.0)  # few are
+    if len(at):
+        beyond, side = excess[tail, at], np.where(residual[tail, at] > 0.0, 2, 5)
+        events, sum1, sum2 = (tails[tail, side + part, at] for part in range(3))
+        first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
+        second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
+        spread = np.maximum(second - first * first, 1e-6 * first * first)
+        shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
+        shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
+        share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + count[tail, at])
+        growth = np.ones(len(at) + -len(at) % _LANES)
+        growth[: len(at)] = np.minimum(shape * beyond / (first * (1.0 - shape)), 1e30)
+        rarity[tail, at] = np.log1p(growth)[: len(at)] / shape - _log(share)
 
-    keep = np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)
-    taken = np.minimum(np.maximum(excess, 0.0), _TAIL_CUT * first)
-    tails[:, 1:] *= keep[:, np.newaxis]
-    for side, mine in ((2, beyond & upward), (5, beyond & ~upward)):
-        tails[:, side] += mine
-        tails[:, side + 1] += np.where(mine, taken, 0.0)
-        tails[:, side + 2] += np.where(mine, taken * taken, 0.0)
+    tails[:, 1:] *= np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)[:, np.newaxis]
+    if len(at):
+        taken = np.minimum(beyond, _TAIL_CUT * first)
+        tails[tail, side, at] += 1.0
+        tails[tail, side + 1, at] += taken
+        tails[tail, side + 2, at] += taken * taken
     count += ready
     squared = residual * residual
     squared = np.minimum(squared, np.where(noise > 0.0, 25.0 * noise, np.inf))
@@ -627,25 +691,35 @@ def _close_day(
 ) -> None:
     """At the end of a day learn what it reached; take in the present event."""
     np.maximum(column["rare_day"], rarity, out=column["rare_day"])
-    day = np.maximum(DAY, _FEWEST * interval)
-    over = time - column["day_start"] >= day
-    usual, factor = column["usual"], column["tail_factor"]
+    over = np.flatnonzero(time - column["day_start"] >= np.maximum(DAY, _FEWEST * interval))
+    if len(over):
+        _learn_day({name: column[name][over] for name in _OF_A_DAY}, column, over, age[over], interval[over])
+        column["rare_day"][over] = column["day_peak"][over] = 0.0
+        column["day_start"][over] = time[over]
+    np.maximum(column["day_peak"], evidence, out=column["day_peak"])
+
+
+_OF_A_DAY = ("rare_day", "rare_days", "tail_factor", "days", "day_peak", "usual")
+
+
+def _learn_day(
+    day: dict[str, FloatArray], column: dict[str, FloatArray], rows: IntArray, age: FloatArray, interval: FloatArray
+) -> None:
+    """Take in what the day that is over reached, in ``rows``; ``day`` are these rows' columns."""
     # A calibrated tail reaches about log(events a day) on an ordinary day; how much more it does
     # is by how much the fit is too light.
-    judged = over & (age > 1.5 * DAY)
-    column["rare_days"] += judged
-    ordinary = np.log(np.maximum(day / np.maximum(interval, 1.0), 2.0)) + 0.577
-    reached = np.minimum(column["rare_day"] / ordinary, 1.5 * factor)
-    weight = 1.0 / (2.0 + np.minimum(column["rare_days"], 15.0))
-    factor += np.where(judged, weight * (reached - factor), 0.0)
-    column["days"] += over
-    peak = np.where(column["days"] > 1.0, np.minimum(column["day_peak"], 2.0 * (usual + _BASE)), column["day_peak"])
-    weight = np.maximum(_DAY_GAIN, 1.0 / (column["days"] + 1.0))
-    usual += np.where(over, weight * (peak - usual), 0.0)
-    np.copyto(column["rare_day"], 0.0, where=over)
-    np.copyto(column["day_peak"], 0.0, where=over)
-    np.copyto(column["day_start"], time, where=over)
-    np.maximum(column["day_peak"], evidence, out=column["day_peak"])
+    judged = age > 1.5 * DAY
+    factor, usual, days = day["tail_factor"], day["usual"], day["days"] + 1.0
+    rare_days = day["rare_days"] + judged
+    ordinary = _log(np.maximum(np.maximum(DAY, _FEWEST * interval) / np.maximum(interval, 1.0), 2.0)) + 0.577
+    reached = np.minimum(day["rare_day"] / ordinary, 1.5 * factor)
+    weight = 1.0 / (2.0 + np.minimum(rare_days, 15.0))
+    column["rare_days"][rows] = rare_days
+    column["tail_factor"][rows] = factor + np.where(judged, weight * (reached - factor), 0.0)
+    column["days"][rows] = days
+    peak = np.where(days > 1.0, np.minimum(day["day_peak"], 2.0 * (usual + _BASE)), day["day_peak"])
+    weight = np.maximum(_DAY_GAIN, 1.0 / (days + 1.0))
+    column["usual"][rows] = usual + weight * (peak - usual)
 
 
 def _shares(
@@ -656,12 +730,15 @@ def _shares(
     total = np.zeros(len(level))
     for share in shares:
         total += share
-    by_single = np.where(single > slow, (single - slow) / np.where(single > slow, single, 1.0), 0.0)
-    by_single = np.where(total > 0.0, by_single, 1.0)
+    by_single = np.zeros(len(level))
+    few = np.flatnonzero(single > slow)
+    by_single[few] = (single[few] - slow[few]) / single[few]
+    np.copyto(by_single, 1.0, where=~(total > 0.0))
     shares *= (1.0 - by_single) / np.where(total > 0.0, total, 1.0)
     shares[0] += by_single
     shares *= level > 0.0
-    np.copyto(column["kind"], shares.argmax(axis=0) + 1.0, where=level >= 0.15)
+    few = np.flatnonzero(level >= 0.15)
+    column["kind"][few] = shares[:, few].argmax(axis=0) + 1.0
     return shares
 
 

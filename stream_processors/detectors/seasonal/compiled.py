@@ -106,10 +106,13 @@ _DECADE = -math.log(10.0)
 _LOG_SHARE, _LOG_WANTED, _LOG_ORDINARY = _N, _N + 2, _N + 3
 _LOGS = _N + 4
 # ... of exponentials ...
-_EXP_SHARES, _EXP_KEPT, _EXP_TENTH, _EXP_HUNDREDTH, _EXP_UP, _EXP_DOWN, _EXPS = range(7)
+_EXP_SHARES, _EXP_KEPT, _EXPS = range(3)
+# ... of the exponentials of what the second kernel itself moves ...
+_MARK_TENTH, _MARK_HUNDREDTH, _MARK_UP, _MARK_DOWN = range(4)
+_MARKS = (_TENTH, _HUNDREDTH, _WIDTH_UP, _WIDTH_DOWN)
 # ... and plain numbers; shape and beyond are two each, of single values and of pairs.
 (_H_N, _H_V, _H_BOUNDED, _H_EXPECTED, _H_LAPSE, _H_ELAPSED, _H_AGE, _H_SHAPE) = range(8)
-_H_BEYOND, _HAVE = 9, 11
+_H_BEYOND, _H_INTERVAL, _HAVE = 9, 11, 12
 
 _jit: Callable[[Any], Any] = numba.njit(cache=True, error_model="numpy", fastmath=False)
 
@@ -370,9 +373,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             memory = _most(_SMOOTH, interval)
             exps[_EXP_SHARES, i] = -lapse / memory
             exps[_EXP_KEPT, i] = -lapse / (3.0 * memory)
-            exps[_EXP_TENTH, i], exps[_EXP_HUNDREDTH, i] = s[_TENTH], s[_HUNDREDTH]
-            exps[_EXP_UP, i], exps[_EXP_DOWN, i] = s[_WIDTH_UP], s[_WIDTH_DOWN]
-            have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i] = n, v, bounded
+            have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i], have[_H_INTERVAL, i] = n, v, bounded, interval
             have[_H_EXPECTED, i] = season + recent
             have[_H_LAPSE, i], have[_H_ELAPSED, i], have[_H_AGE, i] = lapse, elapsed, age
             out[_O_INTERVAL, i] = interval if interval > 0.0 else np.nan
@@ -387,15 +388,21 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
         growths: FloatArray,
         exps: FloatArray,
         have: FloatArray,
+        begin: int,
+        places: IntArray,
+        marks: FloatArray,
+        moved_marks: FloatArray,
         gains: FloatArray,
         out: FloatArray,
         shares: FloatArray,
         decades_out: FloatArray,
     ) -> int:
+        """Events ``begin`` to ``begin + len(places)``; ``places`` are those of their rows among the marks."""
         families = np.zeros(_KINDS)
         loud = np.zeros(_KINDS)
-        for i in range(len(rows)):
+        for i in range(begin, begin + len(places)):
             s, daily = state[rows[i]], by_hour[rows[i]]
+            mark = places[i - begin]
             time = float(timestamps[i])
             n, v, bounded, expected = have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i], have[_H_EXPECTED, i]
             lapse, elapsed, age = have[_H_LAPSE, i], have[_H_ELAPSED, i], have[_H_AGE, i]
@@ -437,7 +444,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
             # the end of a day
             s[_RARE_DAY] = _most(s[_RARE_DAY], rarity)
-            over = time - s[_DAY_START] >= _most(DAY, _FEWEST * s[_INTERVAL])
+            over = time - s[_DAY_START] >= _most(DAY, _FEWEST * have[_H_INTERVAL, i])
             judged = over and age > 1.5 * DAY
             s[_RARE_DAYS] += 1.0 if judged else 0.0
             factor, usual = s[_TAIL_FACTOR], s[_USUAL]
@@ -492,8 +499,8 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 s[_KIND] = spoken + 1.0
 
             # calibrated tail, but for its exponential
-            tenth = 0.1 * exps[_EXP_TENTH, i]
-            hundredth = _most(0.25 * exps[_EXP_HUNDREDTH, i], 1.2 * tenth)
+            tenth = 0.1 * marks[_MARK_TENTH, mark]
+            hundredth = _most(0.25 * marks[_MARK_HUNDREDTH, mark], 1.2 * tenth)
             decades = strength / tenth if strength <= tenth else 1.0 + (strength - tenth) / (hundredth - tenth)
             decades_out[i] = _DECADE * _least(decades, 12.0)
             moved = s[_TENTH] + (0.0 if warming else 0.05 * ((1.0 if strength > tenth else 0.0) - 0.1))
@@ -503,7 +510,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
             # band
             width = s[_WIDTH]
-            up, down = width * 3.23 * exps[_EXP_UP, i], width * 3.23 * exps[_EXP_DOWN, i]
+            up, down = width * 3.23 * marks[_MARK_UP, mark], width * 3.23 * marks[_MARK_DOWN, mark]
             moved = s[_WIDTH_UP] + 0.05 * ((1.0 if v > expected + up else 0.0) - 0.005)
             s[_WIDTH_UP] = _least(_most(moved, -0.7), 1.4)
             moved = s[_WIDTH_DOWN] + 0.05 * ((1.0 if v < expected - down else 0.0) - 0.005)
@@ -511,6 +518,9 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             deviation = abs(bounded - expected)
             deviation = _least(deviation, 10.0 * width if width > 0.0 else np.inf)
             s[_WIDTH] = width + _most(_blend(lapse, 2.0 * DAY), 1.0 / (n + 1.0)) * (deviation - width)
+
+            moved_marks[_MARK_TENTH, mark], moved_marks[_MARK_HUNDREDTH, mark] = s[_TENTH], s[_HUNDREDTH]
+            moved_marks[_MARK_UP, mark], moved_marks[_MARK_DOWN, mark] = s[_WIDTH_UP], s[_WIDTH_DOWN]
 
             middle = np.nan if n < 2.0 else expected + s[_ORIGIN]
             out[_O_SCORE, i] = score if above else 0.0
@@ -536,24 +546,92 @@ def step(
     values: FloatArray,
 ) -> Verdicts:
     """Score and then learn one event of each given row, in place. Rows must be in range and differ."""
-    first, second = _kernels(_stamp())
     count = len(rows)
     out, shares = np.empty((_OUTS, count)), np.empty((count, _KINDS))
     with np.errstate(all="ignore"):
         for start in range(0, count, _BLOCK):
             block = slice(start, min(start + _BLOCK, count))
-            size = block.stop - start
-            padded = size + -size % _LANES
-            logs, growths, exps = np.ones((_LOGS, padded)), np.ones((2, padded)), np.ones((_EXPS, padded))
-            have, decades = np.empty((_HAVE, size)), np.ones(padded)
-            r, t, o = rows[block], timestamps[block], out[:, block]
-            first(state, bins, visits, r, t, values[block], logs, growths, exps, have, o)
-            np.log(logs, out=logs)
-            np.log1p(growths, out=growths)
-            np.exp(exps, out=exps)
-            second(state, by_hour, r, t, logs, growths, exps, have, _GAINS, o, shares[block], decades)
-            np.exp(decades, out=decades)
-            o[_O_TAIL] = np.where(o[_O_PLAIN] > 0.0, 1.0, decades[:size])
+            size = np.array([block.stop - start])
+            _block(
+                *(state, bins, visits, by_hour, rows[block], timestamps[block], values[block]),
+                *(size, out[:, block], shares[block]),
+            )
+    return _verdicts(out, shares)
+
+
+def steps(
+    state: FloatArray,
+    bins: FloatArray,
+    visits: NDArray[np.uint16],
+    by_hour: NDArray[np.float32],
+    rows: IntArray,
+    timestamps: IntArray,
+    values: FloatArray,
+    sizes: IntArray,
+) -> Verdicts:
+    """As ``step``, for rounds of few events, of ``sizes``; rows must differ within a round only."""
+    count = len(rows)
+    out, shares = np.empty((_OUTS, count)), np.empty((count, _KINDS))
+    ends = np.cumsum(sizes)
+    with np.errstate(all="ignore"):
+        start = first = 0
+        while start < count:
+            last = max(int(np.searchsorted(ends, start + _BLOCK, side="right")), first + 1)
+            block = slice(start, int(ends[last - 1]))
+            some = sizes[first:last]
+            _block(
+                *(state, bins, visits, by_hour, rows[block], timestamps[block], values[block]),
+                *(some, out[:, block], shares[block]),
+            )
+            start, first = block.stop, last
+    return _verdicts(out, shares)
+
+
+def _block(
+    state: FloatArray,
+    bins: FloatArray,
+    visits: NDArray[np.uint16],
+    by_hour: NDArray[np.float32],
+    rows: IntArray,
+    timestamps: IntArray,
+    values: FloatArray,
+    sizes: IntArray,
+    out: FloatArray,
+    shares: FloatArray,
+) -> None:
+    """Some rounds. The first kernel needs nothing of what the second learns, so it goes ahead of it through all of them.
+
+    The second needs exponentials of what it itself has moved an event before: they are NumPy's, a round at a time.
+    """
+    first, second = _kernels(_stamp())
+    count = len(rows)
+    padded = count + -count % _LANES
+    logs, growths, exps = np.ones((_LOGS, padded)), np.ones((2, padded)), np.ones((_EXPS, padded))
+    have, decades = np.empty((_HAVE, count)), np.ones(padded)
+    first(state, bins, visits, rows, timestamps, values, logs, growths, exps, have, out)
+    np.log(logs, out=logs)
+    np.log1p(growths, out=growths)
+    np.exp(exps, out=exps)
+    distinct, places = rows[: sizes[0]], np.arange(count)
+    if len(sizes) > 1:
+        distinct, places = np.unique(rows, return_inverse=True)
+    marks = np.zeros((len(_MARKS), len(distinct) + -len(distinct) % _LANES))
+    for number, name in enumerate(_MARKS):
+        marks[number, : len(distinct)] = state[distinct, name]
+    exponentials = np.empty(marks.shape)
+    begin = 0
+    for size in sizes.tolist():
+        np.exp(marks, out=exponentials)
+        second(
+            *(state, by_hour, rows, timestamps, logs, growths, exps, have, begin, places[begin : begin + size]),
+            *(exponentials, marks, _GAINS, out, shares, decades),
+        )
+        begin += size
+    np.exp(decades, out=decades)
+    out[_O_TAIL] = np.where(out[_O_PLAIN] > 0.0, 1.0, decades[:count])
+
+
+def _verdicts(out: FloatArray, shares: FloatArray) -> Verdicts:
     return Verdicts(
         score=out[_O_SCORE],
         level=out[_O_LEVEL],

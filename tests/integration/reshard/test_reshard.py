@@ -52,9 +52,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 def minute_of(number: int) -> list[tuple[str, bytes]]:
     made = []
-    for place, host in enumerate(HOSTS):
+    for place, host in enumerate(HOSTS):  # spikes lie five minutes apart: a group of three would be a shard's own
         rng = random.Random(f"{host}/{number}")
-        value = 50 + rng.gauss(0, 1) + (200 if number > 70 and (number + 7 * place) % 37 == 0 else 0)
+        value = 50 + rng.gauss(0, 1) + (200 if number > 70 and (number + 5 * place) % 61 == 0 else 0)
         body = {"resource": host, "metric": "cpu", "timestamp": START + number * 60_000, "value": value}
         made.append((host, json.dumps(body).encode()))
     return made

@@ -255,7 +255,7 @@ def test_children_take_the_models_of_their_parents(server: Emulator) -> None:
     hosts = [f"host-{n}" for n in range(12)]
 
     def row(shard: str, host: str, minute: int) -> StreamRecord:
-        body = [host, "cpu", START + minute * 60_000, 50 if minute % 41 else 400]
+        body = [host, "cpu", START + minute * 60_000, 50 if (minute + 5 * hosts.index(host)) % 61 else 400]
         sequence = str(10_000 + minute * 100 + hosts.index(host))
         return StreamRecord(shard, sequence, host, START + minute * 60_000, json.dumps(body).encode())
 

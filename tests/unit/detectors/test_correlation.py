@@ -131,3 +131,37 @@ def test_events_that_all_come_too_late_change_nothing():
     before = bank.dump(hosts, lanes)
     found, touched = bank.step(hosts, lanes, np.full(2, START), np.ones(2))
     assert (found, touched.tolist(), bank.dump(hosts, lanes)) == ([], [], before)
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 2**32 - 1), hosts=st.integers(1, 6), together=st.sampled_from([40, 5_000, 60_000]))
+def test_the_compiled_path_gives_the_bits_of_numpy(seed, hosts, together):
+    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
+    rng = np.random.default_rng(seed)
+    values, rhythm = related(rng, hosts, 6)
+    decouple(rng, values, rhythm, 2, 5 * DAY, 60)
+    values[:, 1, 4 * DAY : 4 * DAY + 30] += 9
+    values[:, :, 2 * DAY : 2 * DAY + int(rng.integers(1, 40))] = np.nan
+    values[rng.random(values.shape) < 0.01] = np.nan
+    values[rng.random(values.shape) < 0.0005] *= 1e120
+    host, lane, block = (axis.ravel() for axis in np.indices(values.shape))
+    stamps = START + block * BLOCK + rng.integers(-BLOCK // 4, BLOCK, block.shape)  # some come after their block
+    order = np.argsort(block * BLOCK + rng.integers(0, BLOCK, block.shape), kind="stable")
+    order = order[np.isfinite(values.ravel()[order])]
+    plain, compiled = CorrelationBank(), CorrelationBank()
+    compiled.compiled = True
+    for bank in (plain, compiled):
+        bank.add_many(hosts)
+    broken = 0
+    begin = 0
+    while begin < len(order):
+        some = order[begin : begin + int(rng.integers(1, together))]
+        begin += len(some)
+        told, touched = plain.step(host[some], lane[some], stamps[some], values.ravel()[some])
+        found, moved = compiled.step(host[some], lane[some], stamps[some], values.ravel()[some])
+        assert found == told
+        assert set(moved.tolist()) == set(touched.tolist())
+        broken += len(found)
+    print(f"{broken} insights")
+    every = np.repeat(np.arange(hosts), 8), np.tile(np.arange(8), hosts)
+    assert compiled.dump(*every) == plain.dump(*every)

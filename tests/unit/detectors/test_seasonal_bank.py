@@ -86,6 +86,31 @@ def test_the_compiled_path_gives_the_bits_of_numpy(seed, series, cadence, kind):
 
 
 @pytest.mark.parametrize("compiled", PATHS)
+@settings(deadline=None, max_examples=3)
+@given(seed=st.integers(0, 2**32 - 1), series=st.integers(1, 300), most=st.integers(2, 120))
+def test_rounds_taken_together_give_the_bits_of_rounds_one_by_one(compiled, seed, series, most):
+    rng = np.random.default_rng(seed)
+    each = np.sort(rng.integers(1, most, series))[::-1]
+    rounds = [np.flatnonzero(each > number) for number in range(int(each.max()))]
+    rows = np.concatenate(rounds)
+    stamps = np.concatenate(
+        [START + number * 20 * MINUTE + rng.integers(0, HOUR // 4, len(r)) for number, r in enumerate(rounds)]
+    )
+    values = rng.standard_t(2, len(rows))
+    together, alone = SeasonalBank(series, compiled=compiled), SeasonalBank(series, compiled=False)
+    parts = together.steps(rows, stamps, values, np.array([len(one) for one in rounds]))
+    begin = 0
+    expected = []
+    for one in rounds:
+        block = slice(begin, begin := begin + len(one))
+        expected.append(alone.step(rows[block], stamps[block], values[block]))
+    for field in FIELDS:
+        found = np.concatenate([getattr(part, field) for part in parts])
+        assert np.array_equal(np.concatenate([getattr(part, field) for part in expected]), found, equal_nan=True), field
+    assert together.dump(np.arange(series)) == alone.dump(np.arange(series))
+
+
+@pytest.mark.parametrize("compiled", PATHS)
 def test_rows_beyond_the_bank_are_refused(compiled):
     bank = SeasonalBank(2, compiled=compiled)
     for row in (-1, 2):
