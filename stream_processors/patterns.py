@@ -243,9 +243,10 @@ class Patterns:
         told: list[Insight] = []
         if known.period:
             away = (at - known.last) % known.period
-            near = min(away, known.period - away) <= tolerance and at - known.last > known.period // 2
+            near = min(away, known.period - away) <= tolerance
             if near and side == known.side and size <= LARGER * known.limit:
-                known.last = at
+                if at - known.last > known.period // 2:  # what flickers in one night does not move the usual time on
+                    known.last = at
                 note = explain.recurrence_usual(known.period, at)
                 episode.explained = Explained(QUIET, note, usual=LARGER * known.limit)
         else:

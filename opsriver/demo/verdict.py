@@ -30,14 +30,15 @@ def judge(fleet: Fleet, live: int, insights: Iterable[Insight], hosts: set[str])
     verdict = Verdict()
     mine = [i for i in insights if i.resource in hosts]
     explained: set[str] = set()
+    groups = {i.insight_id for i in mine if i.kind == "group" and i.severity in PAGING_SEVERITIES}
     for fault in fleet.truth:
         about = [
             i for i in mine
             if i.resource == fault.host and fault.start - CADENCE <= max(i.timestamp, i.peak_at)
             and i.timestamp <= fault.end + SLACK
         ]  # fmt: skip
-        explained |= {i.insight_id for i in about}
-        if any(i.severity in PAGING_SEVERITIES for i in about):
+        explained |= {i.insight_id for i in about} | {group for i in about for group in i.related}
+        if any(i.severity in PAGING_SEVERITIES or not groups.isdisjoint(i.related) for i in about):
             verdict.paged.append(fault)
         elif about:
             verdict.seen.append(fault)

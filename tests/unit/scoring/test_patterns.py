@@ -118,6 +118,21 @@ def test_jitter_and_skipped_days_are_still_the_job() -> None:
     assert days_of(pages(insights)) == [1, 2, 3, 5, 6]
 
 
+def test_what_flickers_at_the_usual_time_is_quiet_and_does_not_move_it_on() -> None:
+    patterns = Patterns()
+
+    def opens(day: int, minute: int) -> bool:
+        episode = anomaly("h", START + day * DAY + JOB + minute * MINUTE)
+        patterns.opened({}, 0, episode, 60_000.0)
+        episode.last_abnormal += MINUTE
+        patterns.closed(0, episode, episode.last_abnormal)
+        return episode.shown() == 2
+
+    assert [opens(day, 0) for day in range(6)] == [False] * 5 + [True]
+    assert [opens(6, minute) for minute in (1, 8, 14, 22, 30)] == [True, True, True, False, False]
+    assert [opens(7, -12), opens(7, 9)] == [True, False]
+
+
 def test_a_job_every_week_is_told_as_weekly() -> None:
     insights, _ = run(host(43, job({1, 8, 15, 22, 29, 36})))
     (opened,) = of_kind(insights, "recurrence")
@@ -327,3 +342,25 @@ def test_damaged_memories_are_left_out_and_the_rest_is_restored() -> None:
         patterns.restore(np.array([0, 1]), damage + rows.rows)
         assert list(patterns.series) == [1]
         assert patterns.dump(np.array([1])) == rows.rows
+
+
+def test_after_a_split_each_child_has_its_members_and_one_has_the_group() -> None:
+    items = fleet(24, shared(20))
+    cut = next(n for n, one in enumerate(items) if isinstance(one, tuple) and one[2] >= START + 65 * MINUTE)
+    parent = Scorer(None, banks)
+    before = parent.process(batch(items[:cut])).insights
+    (group,) = [one for one in of_kind(before, "group") if one.transition == "opened"]
+    data, closings = encode(parent), []
+    for even in (True, False):
+
+        def mine(resource: str, even: bool = even) -> bool:
+            return (int(resource[-2:]) % 2 == 0) == even
+
+        child = Scorer(None, banks)
+        assert apply(child, decode(data), keep=mine) == []
+        assert set(child.patterns.groups) == ({group.insight_id} if mine(group.resource) else set())
+        rest = [one for one in items[cut:] if isinstance(one, tuple) and mine(one[0])]
+        after = child.process(batch(rest)).insights
+        closings += [one for one in of_kind(after, "group") if one.state == "closed"]
+        assert pages(after) == []
+    assert [one.insight_id for one in closings] == [group.insight_id]
