@@ -29,7 +29,7 @@ from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
-from stream_processors.counters import Counters, rate_unit
+from stream_processors.counters import RISES, Counters, rate_unit
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
@@ -55,8 +55,11 @@ UNSEEN = -NEVER
 SILENCE_SAMPLES = 60
 """Events a series must have shown before its silence is noticed."""
 MISSED_INTERVALS = 3.0
-"""A series is silent after this many of its intervals, or after ``GAP_FACTOR`` of its longest recent gap."""
-GAP_FACTOR = 1.5
+"""A series is silent after this many of its intervals; it is silent alone, and a host pages, after twice as many."""
+GAP_MARGIN = 0.5
+"""A series is silent no sooner than so many intervals after its longest recent gap."""
+GAP_STEP = 4.0
+"""One gap teaches at most this many intervals, or half more than the longest gap known."""
 GAP_CAP = 6.0
 """The longest gap that is remembered as usual, in intervals."""
 GAP_MEMORY = 14 * DAY
@@ -178,11 +181,12 @@ class _Taken:
 
 @dataclass(slots=True)
 class _Judged:
-    """The values that detectors are given, where one is ``known``; and the rounds, as begin and end, that go
-    together, before which the slots of ``anew`` begin again."""
+    """The values that detectors are given, where one is ``known``, and which are ``rates``; and the rounds, as
+    begin and end, that go together, before which the slots of ``anew`` begin again."""
 
     values: FloatArray
     known: NDArray[np.bool_]
+    rates: NDArray[np.bool_]
     anew: dict[int, IntArray]
     parts: list[tuple[int, int]]
 
@@ -470,7 +474,7 @@ class Scorer:
             self._allow(slots, score, level, part, place, verdicts)
         told = self.memory.apply(slots, t, v, score, part, place, verdicts, families)
         self._apply_rules(slots, t, v, score, level, part, place, verdicts)
-        self._episodes(slots, t, v, score, level, part, place, verdicts, told, ordinal, emitted, outcome, start)
+        self._episodes(slots, t, v, score, level, part, place, verdicts, told, ordinal, rates.rates, emitted, outcome, start)
         emitted += silent.judged
         emitted.sort(key=lambda pair: pair[0])
         outcome.insights.extend(insight for _, insight in emitted)
@@ -489,7 +493,7 @@ class Scorer:
     def _rates(self, slots: IntArray, t: IntArray, v: FloatArray, taken: _Taken) -> _Judged:
         """What detectors are given: rates instead of the values of counters; and which rounds go together."""
         rounds = len(taken.sizes)
-        judged = _Judged(v, np.ones(len(v), np.bool_), {}, [(0, rounds)] if rounds else [])
+        judged = _Judged(v, np.ones(len(v), np.bool_), np.zeros(len(v), np.bool_), {}, [(0, rounds)] if rounds else [])
         if not len(taken.order) or not self.counters.any(slots[taken.order]):
             return judged
         judged.values = v.copy()
@@ -501,6 +505,7 @@ class Scorer:
             if rates is None:
                 continue
             judged.values[chosen], judged.known[chosen] = rates.values, rates.known
+            judged.rates[chosen] = self.counters.state[slots[chosen]] >= RISES
             if len(rates.anew):
                 judged.anew[number] = rates.anew
         if judged.anew or not judged.known.all():
@@ -540,8 +545,8 @@ class Scorer:
         accepted, begin = np.sort(taken.order), 0
         levels = clock.active[clock.crossings]
         while begin < len(slots):
-            # Deadlines that this stretch itself sets lie at least MISSED_INTERVALS minutes-rounded-up
-            # ahead, so nothing inside it can fall due before `horizon`.
+            # Deadlines that this stretch itself sets lie at least two minutes ahead (``_patience``), so
+            # nothing inside it can fall due before `horizon`.
             horizon = min(self._next_due, self.active + 2)
             ahead = int(np.searchsorted(clock.crossings, begin))
             crossing = max(ahead, int(np.searchsorted(levels, horizon)))
@@ -580,7 +585,7 @@ class Scorer:
         gap = np.where(count > 0, time - last, 0).astype(np.float64)
         typical = np.nan_to_num(usual, nan=0.0)
         longest = _longest(gap, typical, core["gap"][mine], taken)
-        due, alone = self._deadlines(s, clock.active[order], count + 1, typical, longest)
+        due, alone = self._deadlines(s, time, clock.active[order], count + 1, typical, longest)
         # Silence is judged after the event that crosses a minute: a series' next event must come before.
         following = np.where(np.append(first[1:], True), len(slots), np.roll(order, -1))
         if (due <= clock.active[following - 1]).any():
@@ -604,15 +609,14 @@ class Scorer:
         return True
 
     def _deadlines(
-        self, s: IntArray, active: IntArray, count: IntArray, usual: FloatArray, longest: FloatArray
+        self, s: IntArray, t: IntArray, active: IntArray, count: IntArray, usual: FloatArray, longest: FloatArray
     ) -> tuple[IntArray, IntArray]:
         """Minutes of the active clock at which series count as silent, with their host and alone."""
-        wait = np.maximum(MISSED_INTERVALS * usual, GAP_FACTOR * longest)
-        minutes = np.ceil(wait / MINUTE).astype(np.int64) + 1
+        minutes, twice = _patience(t, usual, longest)
         watched = (count >= SILENCE_SAMPLES) & (usual > 0)
         if self.config.rules:
             watched &= np.array([rule.silence for rule in self._by_number], np.bool_)[self.obeyed[s]]
-        return np.where(watched, active + minutes, NEVER), np.where(watched, active + 2 * minutes, NEVER)
+        return np.where(watched, active + minutes, NEVER), np.where(watched, active + twice, NEVER)
 
     def _earliest(self, active: int) -> int:
         """The next minute at which a series, or a host for longer, will be silent."""
@@ -629,12 +633,9 @@ class Scorer:
         core["count"][s] += 1
         core["interval"][s] = interval
         usual = np.nan_to_num(interval, nan=0.0)
-        longest = np.maximum(
-            np.minimum(gap, GAP_CAP * usual),
-            core["gap"][s] * (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY),
-        )
+        longest = _longer(gap, usual, core["gap"][s])
         core["gap"][s] = longest
-        due, core["due_alone"][s] = self._deadlines(s, active, core["count"][s], usual, longest)
+        due, core["due_alone"][s] = self._deadlines(s, t, active, core["count"][s], usual, longest)
         core["due"][s] = due
         self._next_due = min(self._next_due, int(due.min()))
 
@@ -712,6 +713,7 @@ class Scorer:
         verdicts: list[Verdicts],
         told: dict[int, tuple[float, int]],
         ordinal: IntArray,
+        rates: NDArray[np.bool_],
         emitted: list[tuple[int, Insight]],
         outcome: Outcome,
         start: int,
@@ -744,6 +746,7 @@ class Scorer:
                 at,
                 told.get(int(index), (0.0, 0)),
                 int(ordinal[index]),
+                bool(rates[index]),
                 emitted,
             )
             if outcome.verdicts is not None and self.open[slot]:
@@ -764,6 +767,7 @@ class Scorer:
         at: int,
         told: tuple[float, int],
         ordinal: int,
+        rate: bool,
         emitted: list[tuple[int, Insight]],
     ) -> None:
         info = self._known(slot)
@@ -804,8 +808,8 @@ class Scorer:
                 insight_id=insight_id("anomaly", info.resource, info.series, bank.name, t),
                 detector=bank.name,
                 detector_version=bank.version,
-                unit=rate_unit(info.unit) if self.counters.counts(slot) else info.unit,
-                rate=self.counters.counts(slot),
+                unit=rate_unit(info.unit) if rate else info.unit,
+                rate=rate,
                 dimensions=info.dimensions,
             )
             self._peak(slot, episode, t, value, score, found, at, bank, told, ordinal)
@@ -1090,10 +1094,10 @@ class Scorer:
         for slot in slots:
             if self.core["silent"][slot]:
                 self.core["silent"][slot] = 0
-                wait = max(MISSED_INTERVALS * self.core["interval"][slot], GAP_FACTOR * self.core["gap"][slot])
-                minutes = int(np.ceil(wait / MINUTE)) + 1
-                self.core["due"][slot] = active + minutes
-                self.core["due_alone"][slot] = active + 2 * minutes
+                # Counted from now, which is some part of a minute after its beginning, as the last event was.
+                last, usual, gap = (self.core[name][slot : slot + 1] for name in ("last", "interval", "gap"))
+                minutes, twice = (int(part[0]) for part in _patience(last, usual, gap))
+                self.core["due"][slot], self.core["due_alone"][slot] = active + minutes, active + twice
                 self._next_due = min(self._next_due, active + minutes)
                 self.dirty[slot] = True
 
@@ -1255,17 +1259,40 @@ def _begins(ordered: IntArray) -> NDArray[np.bool_]:
     return first
 
 
+def _longer(gap: FloatArray, usual: FloatArray, known: FloatArray) -> FloatArray:
+    """The longest recent gap, from that ``known`` before this gap.
+
+    A restart is one long gap among regular ones; an irregular series shows long gaps again and again.
+    """
+    most = np.minimum(GAP_CAP * usual, np.maximum(GAP_STEP * usual, 1.5 * known))
+    longest: FloatArray = np.maximum(np.minimum(gap, most), known * (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY))
+    return longest
+
+
+def _patience(t: IntArray, interval: FloatArray, gap: FloatArray) -> tuple[IntArray, IntArray]:
+    """Active minutes from an event until its series is silent, and until it is so for long.
+
+    Silence is judged where a minute begins: the first one later than the wait, so that an event which is
+    due at that very time has been missed.
+    """
+    wait = np.maximum(MISSED_INTERVALS * interval, gap + np.maximum(GAP_MARGIN * interval, 0.5 * gap - interval))
+    longer = np.maximum(2.0 * MISSED_INTERVALS * interval, 1.5 * wait)
+    into = t % MINUTE
+    minutes, twice = (np.floor((into + span) / MINUTE).astype(np.int64) + 1 for span in (wait, longer))
+    # The horizon of a stretch without a judgement is two minutes; a deadline lies beyond it.
+    return np.maximum(minutes, 2), np.maximum(twice, 3)
+
+
 def _longest(gap: FloatArray, usual: FloatArray, known: FloatArray, taken: _Taken) -> FloatArray:
     """The longest recent gap after each event, from those ``known`` of the series, a round at a time."""
     turned = taken.turned
-    most = np.minimum(gap, GAP_CAP * usual)[turned]
-    kept = (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY)[turned]
+    gap, usual = gap[turned], usual[turned]
     found, longest, begin = np.empty(len(gap)), known, 0
     for size in taken.sizes.tolist():
         end = begin + size
         if begin and size < len(longest):
             longest = found[turned[begin:end] - 1]
-        longest = np.maximum(most[begin:end], longest * kept[begin:end])
+        longest = _longer(gap[begin:end], usual[begin:end], longest)
         found[turned[begin:end]] = longest
         begin = end
     return found

@@ -182,7 +182,7 @@ def test_maintenance_holds_back_anomalies_and_silence_until_it_is_over() -> None
     others = values([50] * 400, host="other")
     assert score(values([50] * 130 + [150] + [50] * 8), rules) == []
     assert score(values([50] * 30 + [150] + [50] * 8), rules) != []
-    back_in_time = ordered(values([50] * 125), values([50] * 160, begin=230), others)
+    back_in_time = ordered(values([50] * 125), values([50] * 170, begin=230), others)
     assert score(back_in_time, rules) == []
     gone = score(ordered(values([50] * 125), others), rules)
     assert [(i.kind, i.resource, i.severity) for i in gone] == [

@@ -52,7 +52,7 @@ def test_a_host_that_stops_is_one_insight_and_its_return_closes_it() -> None:
         ("closed", "quiet", "*", "HIGH"),
     ]
     opened, longer = silences[:2]
-    assert opened.peak_at <= longer.peak_at == START + 107 * MINUTE
+    assert opened.peak_at <= longer.peak_at == START + 106 * MINUTE
     assert opened.timestamp == START + 100 * MINUTE, "the first sample that is missing"
     assert "quiet has stopped reporting: nothing since" in opened.message
     assert "reports again after 31 min" in silences[2].message
@@ -138,3 +138,11 @@ def test_a_tick_does_not_hurry_a_shard_on_which_old_events_still_arrive() -> Non
     scorer, insights = score(mixed)
     assert insights == []
     assert scorer.watermark == START + 199 * MINUTE
+
+
+def test_a_host_that_often_misses_samples_gets_a_longer_wait_than_a_regular_one() -> None:
+    ragged = [event for n, event in enumerate(steady("ragged", 0, 400)) if n % 40 >= 5 or n < 80]
+    _, insights = score(in_time_order(ragged, steady("other", 0, 400)))
+    told = [i.timestamp for i in insights if i.resource == "ragged" and i.transition == "opened"]
+    assert len(told) <= 2, "its gaps are learned after the first ones"
+    assert not [i for i in insights if i.severity in ("HIGH", "CRITICAL")]
