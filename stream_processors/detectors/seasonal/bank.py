@@ -536,14 +536,16 @@ class SeasonalBank(Bank):
         last = (timestamps - elapsed).astype(np.int64) // _HALF_HOUR
         over = half_hour != last
         ended = np.flatnonzero(over[: len(rows)])
-        at = rows[ended], last[ended] % _DAY_BINS
-        before = self._reached[at].astype(np.float64)
-        self._reached[at] = before + _DAY_GAIN * (peak[ended] - before)
-        np.copyto(peak, 0.0, where=over)
+        reached = self._reached.reshape(-1)
+        if len(ended):
+            at = rows[ended] * _DAY_BINS + last[ended] % _DAY_BINS
+            before = reached.take(at).astype(np.float64)
+            reached[at] = before + _DAY_GAIN * (peak[ended] - before)
+            np.copyto(peak, 0.0, where=over)
         np.maximum(peak, level, out=peak)
         # Rows behind the last are padding, all of one row.
-        owner = np.append(rows, np.repeat(rows[:1], len(level) - len(rows)))
-        here = [self._reached[owner, (half_hour + beside) % _DAY_BINS] for beside in (-1, 0, 1)]
+        owner = np.append(rows, np.repeat(rows[:1], len(level) - len(rows))) * _DAY_BINS
+        here = [reached.take(owner + (half_hour + beside) % _DAY_BINS) for beside in (-1, 0, 1)]
         return np.maximum(np.maximum(here[0], here[1]), here[2]).astype(np.float64)
 
     def dump(self, rows: IntArray) -> bytes:
