@@ -19,8 +19,8 @@ NOT_HERE = {
     "down": "would stop the stack under test; tests/integration/embedded has it",
     "demo": "takes minutes; `make demo` is its own test",
     "alerts": "follows until it is interrupted",
-    "feedback false-positive k3f7q2mzt5x6w1a8b9c0d4e5fg": "names an insight that is not there; its own tests name real ones",
-    "feedback missed k3f7q2mzt5x6w1a8b9c0d4e5fg": "the same",
+    "feedback false-positive": "names an insight that is not there; its own tests name real ones",
+    "feedback missed": "the same",
     "evaluate": "reads the labelled series of a checkout",
     "archive training-set": "needs weeks of labelled events; tests/integration/notebooks makes one of a running stack",
 }
