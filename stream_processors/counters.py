@@ -37,12 +37,13 @@ _LEVELS = ("Percent", "%")
 class Rates:
     """What the detectors are to be given instead of some values.
 
-    ``values`` has rates a second where the series is a counter. ``known`` is false where there is none:
+    ``values`` has rates a second where the series is a ``counter``. ``known`` is false where there is none:
     at a counter's first value, and after it fell. ``anew`` are the slots that have just become
     counters or ceased to be, whose models begin again.
     """
 
     values: FloatArray
+    counter: NDArray[np.bool_]
     known: NDArray[np.bool_]
     anew: IntArray
 
@@ -98,7 +99,9 @@ class Counters:
         counter = after >= RISES
         with np.errstate(over="ignore", invalid="ignore"):
             rate = np.clip((now - before) * 1000.0 / elapsed[where], -LARGEST, LARGEST)
-        made = Rates(values.copy(), np.ones(len(values), np.bool_), slot[counter != counting])
+        none, all_ = np.zeros(len(values), np.bool_), np.ones(len(values), np.bool_)
+        made = Rates(values.copy(), counter=none, known=all_, anew=slot[counter != counting])
+        made.counter[where] = counter
         made.values[where[counter]] = rate[counter]
         made.known[where] = ~counter | (known & ~fall)
         return made

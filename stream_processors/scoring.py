@@ -29,7 +29,7 @@ from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
-from stream_processors.counters import RISES, Counters, rate_unit
+from stream_processors.counters import Counters, rate_unit
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
@@ -166,13 +166,15 @@ class _Clock:
 class _Taken:
     """Events that are scored, by their places in the stretch.
 
-    ``order`` goes from series to series, each in its own order, with ``first`` true where one begins
-    and ``nth`` counting its events; ``in_rounds`` holds the same places in rounds of ``sizes`` that
-    hold each series at most once, and ``turned`` where in ``order`` they stand.
+    ``order`` goes from series to series, each in its own order, with ``first`` true where one begins,
+    ``before`` the time of its event before this one, and ``nth`` counting its events; ``in_rounds``
+    holds the same places in rounds of ``sizes`` that hold each series at most once, and ``turned``
+    where in ``order`` they stand.
     """
 
     order: IntArray
     first: NDArray[np.bool_]
+    before: IntArray
     nth: IntArray
     turned: IntArray
     in_rounds: IntArray
@@ -497,15 +499,13 @@ class Scorer:
         if not len(taken.order) or not self.counters.any(slots[taken.order]):
             return judged
         judged.values = v.copy()
-        before = np.where(taken.first, self.core["last"][slots[taken.order]], np.roll(t[taken.order], 1))
         elapsed = np.empty(len(v), np.int64)
-        elapsed[taken.order] = t[taken.order] - before
+        elapsed[taken.order] = t[taken.order] - taken.before
         for number, chosen in enumerate(np.split(taken.in_rounds, np.cumsum(taken.sizes)[:-1])):
             rates = self.counters.step(slots[chosen], elapsed[chosen], v[chosen])
             if rates is None:
                 continue
-            judged.values[chosen], judged.known[chosen] = rates.values, rates.known
-            judged.rates[chosen] = self.counters.state[slots[chosen]] >= RISES
+            judged.values[chosen], judged.rates[chosen], judged.known[chosen] = rates.values, rates.counter, rates.known
             if len(rates.anew):
                 judged.anew[number] = rates.anew
         if judged.anew or not judged.known.all():
@@ -581,8 +581,7 @@ class Scorer:
         if core["silent"][mine].any():
             return False
         count = core["count"][s] + nth
-        last = np.where(first, core["last"][s], np.roll(time, 1))
-        gap = np.where(count > 0, time - last, 0).astype(np.float64)
+        gap = np.where(count > 0, time - taken.before, 0).astype(np.float64)
         typical = np.nan_to_num(usual, nan=0.0)
         longest = _longest(gap, typical, core["gap"][mine], taken)
         due, alone = self._deadlines(s, time, clock.active[order], count + 1, typical, longest)
@@ -1246,10 +1245,11 @@ def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
             latest = max(now, latest)
         order = order[np.array(kept, np.bool_)]
         first = _begins(slots[order])
+        before = np.where(first, last[slots[order]], np.roll(t[order], 1))
     places = np.arange(len(order))
     nth = places - np.maximum.accumulate(np.where(first, places, 0))
     turned = np.argsort(nth, kind="stable")
-    return _Taken(order, first, nth, turned, order[turned], np.bincount(nth))
+    return _Taken(order, first, before, nth, turned, order[turned], np.bincount(nth))
 
 
 def _begins(ordered: IntArray) -> NDArray[np.bool_]:

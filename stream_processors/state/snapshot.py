@@ -112,58 +112,22 @@ def encode(
     for number, name in enumerate(scorer.bank_names):
         mine = np.flatnonzero(scorer.bank[chosen] == number)
         bank = scorer.banks[name]
-        banks.append(
-            BankRows(
-                name=name,
-                version=bank.version,
-                row_bytes=bank.row_bytes,
-                series=mine.astype("<i8").tobytes(),
-                rows=bank.dump(scorer.row[chosen[mine]].astype(np.int64)),
-            )
-        )
+        data = bank.dump(scorer.row[chosen[mine]].astype(np.int64))
+        banks.append(_rows(name, bank.version, bank.row_bytes, mine, data))
     watched = np.flatnonzero(scorer.predictions.row[chosen] >= 0)
     if len(watched):
-        banks.append(
-            BankRows(
-                name=trend.NAME,
-                version=trend.VERSION,
-                row_bytes=trend.ROW_BYTES,
-                series=watched.astype("<i8").tobytes(),
-                rows=scorer.predictions.bank.dump(scorer.predictions.row[chosen[watched]].astype(np.int64)),
-            )
-        )
+        rows = scorer.predictions.row[chosen[watched]].astype(np.int64)
+        banks.append(_rows(trend.NAME, trend.VERSION, trend.ROW_BYTES, watched, scorer.predictions.bank.dump(rows)))
     related = scorer.correlations.related(chosen)
     if len(related):
-        banks.append(
-            BankRows(
-                name=correlation.NAME,
-                version=correlation.VERSION,
-                row_bytes=correlation.ROW_BYTES,
-                series=related.astype("<i8").tobytes(),
-                rows=scorer.correlations.dump(chosen[related]),
-            )
-        )
-    counting, counts = scorer.counters.dump(chosen)
-    banks.append(
-        BankRows(
-            name=counters.NAME,
-            version=counters.VERSION,
-            row_bytes=counters.ROW.itemsize,
-            series=counting.astype("<i8").tobytes(),
-            rows=counts,
-        )
-    )
+        data = scorer.correlations.dump(chosen[related])
+        banks.append(_rows(correlation.NAME, correlation.VERSION, correlation.ROW_BYTES, related, data))
+    # Always there: a series that it leaves out is a level, while a snapshot without it tells nothing of counters.
+    banks.append(_rows(counters.NAME, counters.VERSION, counters.ROW.itemsize, *scorer.counters.dump(chosen)))
     recurring = scorer.patterns.known(chosen)
     if len(recurring):
-        banks.append(
-            BankRows(
-                name=patterns.NAME,
-                version=patterns.VERSION,
-                row_bytes=patterns.ROW_BYTES,
-                series=recurring.astype("<i8").tobytes(),
-                rows=scorer.patterns.dump(chosen[recurring]),
-            )
-        )
+        data = scorer.patterns.dump(chosen[recurring])
+        banks.append(_rows(patterns.NAME, patterns.VERSION, patterns.ROW_BYTES, recurring, data))
     episodes = [scorer.episodes[key] for key in sorted(scorer.episodes)]
     body = Body(
         kind="base" if full else "delta",
@@ -200,6 +164,10 @@ def encode(
         )
     content = _ENCODER.encode(body)
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
+
+
+def _rows(name: str, version: int, row_bytes: int, places: IntArray, rows: bytes) -> BankRows:
+    return BankRows(name=name, version=version, row_bytes=row_bytes, series=places.astype("<i8").tobytes(), rows=rows)
 
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
@@ -268,17 +236,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     for name, column in scorer.core.items():
         column[slots[kept]] = columns[name][kept]
     for rows in body.banks:
-        if rows.name == trend.NAME and rows.version == trend.VERSION and rows.row_bytes == trend.ROW_BYTES:
-            _trends(scorer, rows, slots)
-            continue
-        if (rows.name, rows.version, rows.row_bytes) == (correlation.NAME, correlation.VERSION, correlation.ROW_BYTES):
-            _lanes(scorer, rows, slots)
-            continue
-        if (rows.name, rows.version, rows.row_bytes) == (counters.NAME, counters.VERSION, counters.ROW.itemsize):
-            _counts(scorer, rows, slots)
-            continue
-        if (rows.name, rows.version, rows.row_bytes) == (patterns.NAME, patterns.VERSION, patterns.ROW_BYTES):
-            _memories(scorer, rows, slots)
+        restore = _RESTORE.get((rows.name, rows.version, rows.row_bytes))
+        if restore:
+            restore(scorer, rows, slots)
             continue
         bank = scorer.banks.get(rows.name)
         if bank is None or rows.version != bank.version or rows.row_bytes != bank.row_bytes:
@@ -289,12 +249,8 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
                 )
             continue
         number = scorer.bank_names.index(rows.name)
-        positions = np.frombuffer(rows.series, "<i8")
-        mine = np.flatnonzero((slots[positions] >= 0) & (scorer.bank[slots[positions]] == number))
-        data = rows.rows
-        if len(mine) < len(positions):  # a copy of what belongs here; where all does, the bytes are used as they came
-            data = np.frombuffer(data, np.uint8).reshape(len(positions), rows.row_bytes)[mine].tobytes()
-        bank.restore(scorer.row[slots[positions[mine]]].astype(np.int64), data)
+        mine = (slots >= 0) & (scorer.bank[slots] == number)
+        bank.restore(*_belonging(rows, np.where(mine, scorer.row[slots], -1)))
     _remembered(scorer, body, slots)
     _small(scorer, body, keep)
     return notes
@@ -379,28 +335,41 @@ def _watch(scorer: Scorer, start: int, fresh: list[SeriesInfo], rules: list[Rule
     scorer.correlations.watch_together(start, [info.resource for info in fresh], taking)
 
 
-def _trends(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
-    positions = np.frombuffer(rows.series, "<i8")
-    own = np.where(slots >= 0, scorer.predictions.row[slots], -1)[positions]
-    mine = np.flatnonzero(own >= 0)
-    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(positions), rows.row_bytes)
-    scorer.predictions.bank.restore(own[mine], raw[mine].tobytes())
-
-
-def _lanes(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
-    at = slots[np.frombuffer(rows.series, "<i8")]
+def _belonging(rows: BankRows, places: IntArray) -> tuple[IntArray, bytes]:
+    """Places of the rows by their series, and their bytes, without those whose place is below zero."""
+    at = places[np.frombuffer(rows.series, "<i8")].astype(np.int64)
     mine = np.flatnonzero(at >= 0)
-    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)
-    scorer.correlations.restore(at[mine], raw[mine].tobytes())
+    if len(mine) == len(at):  # the bytes are used as they came, not copied
+        return at, rows.rows
+    return at[mine], np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)[mine].tobytes()
 
 
-def _counts(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
-    positions, mine = np.frombuffer(rows.series, "<i8"), np.flatnonzero(slots >= 0)
+def _trends(scorer: Scorer, rows: BankRows, slots: IntArray) -> None:
+    scorer.predictions.bank.restore(*_belonging(rows, np.where(slots >= 0, scorer.predictions.row[slots], -1)))
+
+
+def _lanes(scorer: Scorer, rows: BankRows, slots: IntArray) -> None:
+    scorer.correlations.restore(*_belonging(rows, slots))
+
+
+def _recurrences(scorer: Scorer, rows: BankRows, slots: IntArray) -> None:
+    scorer.patterns.restore(*_belonging(rows, slots))
+
+
+def _counts(scorer: Scorer, rows: BankRows, slots: IntArray) -> None:
+    mine = np.flatnonzero(slots >= 0)
     place = np.full(len(slots), -1, np.int64)
     place[mine] = np.arange(len(mine))
-    kept = np.flatnonzero(place[positions] >= 0)
-    raw = np.frombuffer(rows.rows, counters.ROW)[kept]
-    scorer._begin_anew(scorer.counters.restore(slots[mine], place[positions[kept]], raw.tobytes()))
+    scorer._begin_anew(scorer.counters.restore(slots[mine], *_belonging(rows, place)))
+
+
+_RESTORE: dict[tuple[str, int, int], Callable[[Scorer, BankRows, IntArray], None]] = {
+    (trend.NAME, trend.VERSION, trend.ROW_BYTES): _trends,
+    (correlation.NAME, correlation.VERSION, correlation.ROW_BYTES): _lanes,
+    (counters.NAME, counters.VERSION, counters.ROW.itemsize): _counts,
+    (patterns.NAME, patterns.VERSION, patterns.ROW_BYTES): _recurrences,
+}
+"""How rows are restored that belong to no bank of detectors."""
 
 
 def _remembered(scorer: Scorer, body: Body, slots: NDArray[np.int64]) -> None:
@@ -410,13 +379,6 @@ def _remembered(scorer: Scorer, body: Body, slots: NDArray[np.int64]) -> None:
     for one in body.memory if isinstance(body, BodyWithPredictions) else ():
         if slots[one.series] >= 0:
             scorer.memory.restore(int(slots[one.series]), one.insights)
-
-
-def _memories(scorer: Scorer, rows: BankRows, slots: NDArray[np.int64]) -> None:
-    at = slots[np.frombuffer(rows.series, "<i8")]
-    mine = np.flatnonzero(at >= 0)
-    raw = np.frombuffer(rows.rows, np.uint8).reshape(len(at), rows.row_bytes)
-    scorer.patterns.restore(at[mine], raw[mine].tobytes())
 
 
 def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:

@@ -546,17 +546,8 @@ def step(
     values: FloatArray,
 ) -> Verdicts:
     """Score and then learn one event of each given row, in place. Rows must be in range and differ."""
-    count = len(rows)
-    out, shares = np.empty((_OUTS, count)), np.empty((count, _KINDS))
-    with np.errstate(all="ignore"):
-        for start in range(0, count, _BLOCK):
-            block = slice(start, min(start + _BLOCK, count))
-            size = np.array([block.stop - start])
-            _block(
-                *(state, bins, visits, by_hour, rows[block], timestamps[block], values[block]),
-                *(size, out[:, block], shares[block]),
-            )
-    return _verdicts(out, shares)
+    sizes = np.diff([*range(0, len(rows), _BLOCK), len(rows)])
+    return steps(state, bins, visits, by_hour, rows, timestamps, values, sizes)
 
 
 def steps(

@@ -14,9 +14,10 @@ from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig, Rule
 from stream_processors.detectors.correlation import BLOCK
 from stream_processors.scoring import Scorer
-from stream_processors.state.snapshot import apply, decode, encode, mark_clean
+from stream_processors.state.snapshot import apply, decode, encode
 from tests.support.batches import Event, batch
 from tests.support.related import DAY, START, decouple, related
+from tests.support.restarts import restarted
 from tests.support.simple_bank import banks
 
 METRICS = ("cpuUsage", "diskIO", "networkIO", "requests")
@@ -76,18 +77,8 @@ def test_any_cut_into_batches_gives_the_same(seed: int, data: st.DataObject) -> 
 @example(seed=0, cut=4531, again=100)  # what is open when the state is restored is closed in the same words
 def test_a_restart_from_base_and_delta_goes_on_exactly(seed: int, cut: int, again: int) -> None:
     items = stream(seed)
-    first = Scorer(None, banks)
-    insights = first.process(batch(items[:cut])).insights
-    base = encode(first)
-    mark_clean(first)
-    insights += first.process(batch(items[cut : cut + again])).insights
-    second = Scorer(None, banks)
-    for data in (base, encode(first, full=False)):
-        assert apply(second, decode(data)) == []
-    assert encode(second) == encode(first)
-    insights += second.process(batch(items[cut + again :])).insights
     whole, scorer = run(items, [])
-    assert (insights, encode(second)) == (whole, encode(scorer))
+    assert restarted(items, cut, again) == (whole, encode(scorer))
 
 
 def test_a_rule_keeps_a_metric_out() -> None:

@@ -19,8 +19,9 @@ from schemas.insights import PAGING_SEVERITIES, Insight
 from stream_processors.episodes import Episode
 from stream_processors.patterns import CHANCE, DAY, MAX_STREAMS, MINUTE, Patterns, chance_of_matches, chance_of_starts
 from stream_processors.scoring import Scorer
-from stream_processors.state.snapshot import BankRows, apply, decode, encode, mark_clean
+from stream_processors.state.snapshot import BankRows, apply, decode, encode
 from tests.support.batches import Event, batch
+from tests.support.restarts import restarted
 from tests.support.simple_bank import banks
 
 START = 1_750_032_000_000  # midnight, 16 June 2025
@@ -317,18 +318,8 @@ def test_any_cut_into_batches_gives_the_same(seed: int, data: st.DataObject) -> 
 @given(seed=st.integers(0, 1000), cut=st.integers(1, 5500), again=st.integers(1, 200))
 def test_a_restart_from_base_and_delta_goes_on_exactly(seed: int, cut: int, again: int) -> None:
     items = mixture(seed)
-    first = Scorer(None, banks)
-    insights = first.process(batch(items[:cut])).insights
-    base = encode(first)
-    mark_clean(first)
-    insights += first.process(batch(items[cut : cut + again])).insights
-    second = Scorer(None, banks)
-    for data in (base, encode(first, full=False)):
-        assert apply(second, decode(data)) == []
-    assert encode(second) == encode(first)
-    insights += second.process(batch(items[cut + again :])).insights
     whole, scorer = run(items)
-    assert (insights, encode(second)) == (whole, encode(scorer))
+    assert restarted(items, cut, again) == (whole, encode(scorer))
 
 
 def test_damaged_memories_are_left_out_and_the_rest_is_restored() -> None:

@@ -17,9 +17,10 @@ from stream_processors.detectors.config import Bounds, DetectorConfig, Rule, Win
 from stream_processors.predictions import natural_limit
 from stream_processors.scoring import Scorer
 from stream_processors.state import snapshot
-from stream_processors.state.snapshot import BodyWithPredictions, apply, decode, encode, mark_clean
+from stream_processors.state.snapshot import BodyWithPredictions, apply, decode, encode
 from tests.support.batches import Event, batch
 from tests.support.leaks import DAY, HOUR, MINUTE, START
+from tests.support.restarts import restarted
 from tests.support.simple_bank import banks
 
 TEN = 10 * MINUTE
@@ -92,18 +93,8 @@ def test_any_cut_into_batches_gives_the_same_predictions_and_state(seed: int, da
 @given(seed=st.integers(0, 1000), cut=st.integers(1, 1700), again=st.integers(1, 100))
 def test_a_restart_from_base_and_delta_goes_on_exactly(seed: int, cut: int, again: int) -> None:
     items = stream(seed)
-    first = Scorer(None, banks)
-    insights = first.process(batch(items[:cut])).insights
-    base = encode(first)
-    mark_clean(first)
-    insights += first.process(batch(items[cut : cut + again])).insights
-    second = Scorer(None, banks)
-    for data in (base, encode(first, full=False)):
-        assert apply(second, decode(data)) == []
-    assert encode(second) == encode(first)
-    insights += second.process(batch(items[cut + again :])).insights
     whole, scorer = run(items)
-    assert (insights, encode(second)) == (whole, encode(scorer))
+    assert restarted(items, cut, again) == (whole, encode(scorer))
 
 
 def open_at_the_end() -> Scorer:
