@@ -24,7 +24,7 @@ while time.monotonic() < end:
 
 
 class Load:
-    """Keeps the load up for at most ``seconds``, or until the block ends."""
+    """Keeps the load up for at most ``seconds`` from ``begin`` on, or until the block ends."""
 
     def __init__(self, seconds: float) -> None:
         memory = psutil.virtual_memory()
@@ -35,11 +35,14 @@ class Load:
     def __enter__(self) -> Load:
         command = [sys.executable, "-c", _CODE, str(self.bytes // PROCESSES), str(self._seconds)]
         self._processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(PROCESSES)]
-        for process in self._processes:  # both are ready before either begins
+        return self
+
+    def begin(self) -> None:
+        """Let the processes, which have been ready since the block began, go to work."""
+        for process in self._processes:
             if process.stdin is not None:
                 process.stdin.write(b"\n")
                 process.stdin.close()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for process in self._processes:

@@ -43,6 +43,19 @@ DRAIN_SECONDS = 120.0
 _encode = msgspec.json.Encoder().encode
 
 
+def _wait_for_sample(spool: Path, seconds: float) -> None:
+    """Wait until the agent takes a sample, which it spools at once; for at most so long."""
+
+    def spooled() -> list[int]:
+        with suppress(FileNotFoundError):
+            return sorted(one.stat().st_size for one in spool.glob("*.spool"))
+        return []
+
+    known, until = spooled(), time.monotonic() + seconds
+    while time.monotonic() < until and spooled() == known:
+        time.sleep(0.01)
+
+
 class Demo:
     """One run of the demo upon an embedded AWS of its own."""
 
@@ -130,8 +143,12 @@ class Demo:
             try:
                 time.sleep(CALM_SAMPLES * AGENT_INTERVAL)
                 self._note("a real load on CPU and memory of this machine")
-                began = int(time.time() * 1000)
                 with Load(LOAD_SECONDS) as load:
+                    time.sleep(AGENT_INTERVAL)
+                    # The load would hardly show in a sample whose interval it shares with a calm machine.
+                    _wait_for_sample(self._state / "spool", 2 * AGENT_INTERVAL)
+                    began = int(time.time() * 1000)
+                    load.begin()
                     time.sleep(LOAD_SECONDS)
                 self._note("waiting for the last alerts")
                 time.sleep(4)
