@@ -64,9 +64,10 @@ def test_an_aggregated_history_and_a_plain_spike_become_one_alert_on_every_path(
     stack: Stack, deliveries: list[Delivery], eventually: Wait
 ) -> None:
     host = a_host("spiky")
-    events, now = history(host)
+    metric = f"cpu-{host}"  # its own: beside the hosts of other tests it could be one of a group, told as one insight
+    events, now = history(host, metric)
     Producer(stack.client("kinesis"), stack.outputs["EventStreamName"]).send(events)
-    put(stack, host, {"resource": host, "metric": "cpu", "timestamp": now, "value": 400.0, "unit": "Percent"})
+    put(stack, host, {"resource": host, "metric": metric, "timestamp": now, "value": 400.0, "unit": "Percent"})
     for way in ("SQS", "HTTP"):
         found = eventually(
             lambda way=way: [d for d in deliveries if d.by == way and d.insight["resource"] == host
