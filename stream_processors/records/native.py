@@ -48,11 +48,14 @@ parse = msgspec.json.Decoder(MetricWire).decode
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises at bytes that are not what was asked for."""
 
-_Series = tuple[str, str, str | None, dict[str, str] | None]
+_Shared = tuple[str, str, str | None, dict[str, str] | None]
+"""What events of one series have in common beside their resource: series, metric, unit and dimensions."""
+Series = tuple[str, str, str, str | None, dict[str, str] | None]
+"""Resource, series, metric, unit and dimensions, as a batch holds them."""
 _INTEGERS = {int}
 _CACHED = 32_768
 _CACHED_LENGTH = 1024
-_series: dict[tuple[str, str | None, bytes], _Series] = {}
+_series: dict[tuple[str, str | None, bytes], _Shared] = {}
 _dimensions = msgspec.json.Decoder(dict[str, Any] | None)
 
 
@@ -115,7 +118,7 @@ def _append_columns(sink: Sink, run: Sequence[MetricWire]) -> bool:
     return True
 
 
-def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_Series], list[int], list[float]]:
+def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_Shared], list[int], list[float]]:
     """Columns of a run, or the first problem in it."""
     known_names = sinks.checked
     try:
@@ -136,7 +139,7 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
     return resource, series, timestamp, [wire.value + 0.0 for wire in run]
 
 
-def _series_of(wire: MetricWire) -> _Series:
+def _series_of(wire: MetricWire) -> _Shared:
     raw = bytes(wire.dimensions)
     key = (wire.metric, wire.unit, raw)
     found = _series.get(key)
@@ -147,6 +150,11 @@ def _series_of(wire: MetricWire) -> _Series:
         if len(raw) + len(wire.metric) <= _CACHED_LENGTH:
             _series[key] = found
     return found
+
+
+def series_of(wire: MetricWire) -> Series:
+    """What a metric says besides time and value, checked. Raises Refused."""
+    return sinks.name(wire.resource, "resource"), *_series_of(wire)
 
 
 def _append_one(sink: Sink, wire: MetricWire, raw: bytes) -> None:

@@ -1,0 +1,539 @@
+"""Native metrics in KPL aggregates as compiled loops, where numba is installed: the same events, sooner.
+
+A sender repeats itself: of a series' texts only time and value differ. What stays the same around
+these two numbers is a template. One is learned from a text that was read the common way, after a
+trial with other numbers has shown which two they are; a text that equals it byte for byte, with two
+numbers in the same places, then means the same. An aggregate is read here as a whole or not at all:
+whatever is not sure (a text without a template, a time that is not in milliseconds, a protobuf
+field that is seldom used) leaves it to ``kpl`` and ``native``, which know every rule and refuse.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_processors.records import kpl, native, times
+from stream_processors.records.batch import EventBatch, StreamRecord
+from stream_processors.records.native import MetricWire, Series
+from stream_processors.records.refused import Refused
+from stream_processors.records.sink import MAX_ITEMS
+
+_jit: Callable[[Any], Any] = numba.njit(cache=True, error_model="numpy", fastmath=False)
+
+_TEMPLATES = 131_072
+"""Most templates that are kept."""
+_LONGEST = 1024
+"""Bytes of the longest text that becomes a template."""
+_WORTH = 16
+"""Full, the table begins anew once so many times its size in events have passed: to learn costs ten times a reading."""
+_PLACES = 4 * _TEMPLATES
+_PROBES = 32
+_SHORTEST = 60
+"""Bytes of the shortest native metric with all that belongs to it, or fewer."""
+_STRETCH = 256 * 1024
+"""Bytes that are read at once, or one record."""
+_EXACT_DIGITS, _EXACT_FRACTION = 15, 22
+"""A decimal number of so many digits and decimals is the quotient of two doubles that are exact: rounded once."""
+_POWERS = np.array([10.0**n for n in range(_EXACT_FRACTION + 1)])
+_WEIGHTS = np.random.default_rng(0).integers(1, 2**32, _LONGEST, np.uint64)
+_TIME_DIGITS = 15
+"""Most digits of a time that is read here."""
+
+_FROM, _MIDDLE, _TAIL, _END, _TIME_FIRST, _AFTER, _FIELDS = range(7)
+"""Of a template: where its bytes begin, where those after the first and after the second number do, where they end,
+whether the first number is the time, and the template that was read after it the last time."""
+
+Table = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Texts = tuple[Table, Table, Bytes, NDArray[np.uint64]]
+"""The hash table's numbers of templates, the templates, their bytes, and the weights of the hash."""
+Columns = tuple[Table, Table, NDArray[np.float64], Table, NDArray[np.float64]]
+"""Where events go: templates, times, values, the places of values that are not exact; and the powers of ten."""
+
+
+def _py_digit(c: int) -> bool:
+    return 48 <= c <= 57
+
+
+_digit = _jit(_py_digit)
+
+
+def _py_numeric(c: int) -> bool:
+    """Whether a byte may belong to a number."""
+    return _digit(c) or c == 45 or c == 46 or c == 43 or c == 69 or c == 101
+
+
+_numeric = _jit(_py_numeric)
+
+
+def _py_numbers(data: Bytes, begin: int, end: int, found: Table) -> bool:
+    """Where the two numbers are that are members of a text's outermost object; False if there are not just two."""
+    count = depth = 0
+    at = begin
+    while at < end:
+        c = data[at]
+        if c == 34:  # "
+            at += 1
+            while at < end and data[at] != 34:
+                at += 2 if data[at] == 92 else 1  # \
+        elif c == 123 or c == 91:  # { [
+            depth += 1
+        elif c == 125 or c == 93:  # } ]
+            depth -= 1
+        elif depth == 1 and (_digit(c) or c == 45):
+            if count == 2:
+                return False
+            found[2 * count] = at
+            while at < end and _numeric(data[at]):
+                at += 1
+            found[2 * count + 1] = at
+            count += 1
+            continue
+        at += 1
+    return count == 2 and at == end
+
+
+_numbers = _jit(_py_numbers)
+
+
+def _py_hash(data: Bytes, begin: int, end: int, found: Table, weights: NDArray[np.uint64]) -> int:
+    """Place in the table for the bytes around the numbers."""
+    total, place = np.uint64(0), 0
+    for piece in range(3):
+        first = begin if piece == 0 else found[2 * piece - 1]
+        last = end if piece == 2 else found[2 * piece]
+        bytes_, weight = data[first:last], weights[place : place + last - first]
+        for n in range(len(bytes_)):
+            total += np.uint64(bytes_[n]) * weight[n]
+        place += last - first
+    total ^= total >> np.uint64(32)
+    total *= np.uint64(0x9E3779B97F4A7C15)
+    return int(total >> np.uint64(33))
+
+
+_hash = _jit(_py_hash)
+
+
+def _py_same(data: Bytes, at: int, pool: Bytes, begin: int, end: int) -> bool:
+    one, other = data[at : at + end - begin], pool[begin:end]  # sliced, so that no index can be negative: a vector loop
+    different = np.uint8(0)
+    for n in range(len(one)):
+        different |= one[n] ^ other[n]
+    return bool(different == 0)
+
+
+_same = _jit(_py_same)
+
+
+def _py_equals(data: Bytes, begin: int, end: int, found: Table, table: Table, number: int, pool: Bytes) -> bool:
+    """Whether the bytes around the numbers are a template's."""
+    return bool(
+        found[0] - begin == table[number, _MIDDLE] - table[number, _FROM]
+        and found[2] - found[1] == table[number, _TAIL] - table[number, _MIDDLE]
+        and end - found[3] == table[number, _END] - table[number, _TAIL]
+        and _same(data, begin, pool, table[number, _FROM], table[number, _MIDDLE])
+        and _same(data, found[1], pool, table[number, _MIDDLE], table[number, _TAIL])
+        and _same(data, found[3], pool, table[number, _TAIL], table[number, _END])
+    )
+
+
+_equals = _jit(_py_equals)
+
+
+def _py_lookup(
+    data: Bytes, begin: int, end: int, found: Table, places: Table, table: Table, pool: Bytes, weights: NDArray[np.uint64]
+) -> int:
+    """The template of a text, or -1."""
+    if end - begin > _LONGEST or not _numbers(data, begin, end, found):
+        return -1
+    place = _hash(data, begin, end, found, weights)
+    for probe in range(_PROBES):
+        number = places[(place + probe) % _PLACES]
+        if number < 0:
+            return -1
+        if _equals(data, begin, end, found, table, number, pool):
+            return int(number)
+    return -1
+
+
+_lookup = _jit(_py_lookup)
+
+
+def _py_value(data: Bytes, begin: int, end: int, powers: NDArray[np.float64]) -> tuple[int, float, bool]:
+    """Where a number ends, its value, and whether that is exact; the end is -1 where it is none by JSON's grammar."""
+    at = begin
+    negative = at < end and data[at] == 45
+    if negative:
+        at += 1
+    whole = at
+    mantissa = np.int64(0)
+    while at < end and _digit(data[at]):
+        if at - whole < 18:
+            mantissa = mantissa * 10 + data[at] - 48
+        at += 1
+    digits, decimals = at - whole, 0
+    if digits == 0 or (digits > 1 and data[whole] == 48):
+        return -1, 0.0, False
+    if at < end and data[at] == 46:
+        at += 1
+        point = at
+        while at < end and _digit(data[at]):
+            if digits + at - point < 18:
+                mantissa = mantissa * 10 + data[at] - 48
+            at += 1
+        decimals = at - point
+        if decimals == 0:
+            return -1, 0.0, False
+    if at < end and (data[at] == 69 or data[at] == 101):
+        at += 1
+        if at < end and (data[at] == 43 or data[at] == 45):
+            at += 1
+        power = at
+        while at < end and _digit(data[at]):
+            at += 1
+        return (at if at > power else -1), 0.0, False
+    if digits + decimals > _EXACT_DIGITS or decimals > _EXACT_FRACTION:
+        return (at if decimals else -1), 0.0, False  # long integers are left to msgspec
+    value = np.float64(mantissa) / powers[decimals]
+    return at, (-value + 0.0 if negative else value), True
+
+
+_value = _jit(_py_value)
+
+
+def _py_moment(data: Bytes, begin: int, end: int) -> tuple[int, int]:
+    """Where epoch milliseconds that are written as such end, and which they are; the end is -1 where they are not."""
+    moment = np.int64(0)
+    at = begin
+    while at < end and _digit(data[at]) and at - begin <= _TIME_DIGITS:
+        moment = moment * 10 + data[at] - 48
+        at += 1
+    if not 0 < at - begin <= _TIME_DIGITS or data[begin] == 48:
+        return -1, 0
+    return at, int(moment)
+
+
+_moment = _jit(_py_moment)
+
+
+def _py_parse(
+    data: Bytes, begin: int, end: int, table: Table, number: int, pool: Bytes, powers: NDArray[np.float64], place: Table
+) -> tuple[int, float, bool]:
+    """Time and value of a text of a template, and whether the value is exact; the time is -1 where it is no such text.
+
+    ``place`` takes where the value is.
+    """
+    first = begin + table[number, _MIDDLE] - table[number, _FROM]
+    gap = table[number, _TAIL] - table[number, _MIDDLE]
+    if table[number, _TIME_FIRST]:
+        stop, moment = _moment(data, first, end)
+        second = stop + gap
+        last, value, exact = _value(data, second, end, powers)
+        place[0], place[1] = second, last
+    else:
+        stop, value, exact = _value(data, first, end, powers)
+        second = stop + gap
+        last, moment = _moment(data, second, end)
+        place[0], place[1] = first, stop
+    if (
+        stop < 0
+        or last < 0
+        or end - last != table[number, _END] - table[number, _TAIL]
+        or not _same(data, begin, pool, table[number, _FROM], table[number, _MIDDLE])
+        or not _same(data, stop, pool, table[number, _MIDDLE], table[number, _TAIL])
+        or not _same(data, last, pool, table[number, _TAIL], table[number, _END])
+    ):
+        return -1, 0.0, False
+    return moment, value, exact
+
+
+_parse = _jit(_py_parse)
+
+
+def _py_varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
+    """A protobuf number of up to five bytes and the place behind it; the place is -1 where there is none."""
+    number = np.int64(0)
+    for n in range(5):
+        if at + n >= end:
+            break
+        number |= np.int64(data[at + n] & 127) << (7 * n)
+        if data[at + n] < 128:
+            return int(number), at + n + 1
+    return 0, -1
+
+
+_varint = _jit(_py_varint)
+
+
+def _py_user(data: Bytes, at: int, stop: int) -> tuple[int, int]:
+    """A user record's partition key and where its text begins, which ends with it; the key is -1 where that is unusual."""
+    if at >= stop or data[at] != 8:
+        return -1, at
+    key, at = _varint(data, at + 1, stop)
+    if at >= 0 and at < stop and data[at] == 16:  # an explicit hash key
+        _, at = _varint(data, at + 1, stop)
+    if at < 0 or at >= stop or data[at] != 26:
+        return -1, at
+    size, at = _varint(data, at + 1, stop)
+    return (key, at) if at >= 0 and size > 0 and at + size == stop else (-1, at)
+
+
+_user = _jit(_py_user)
+
+
+def _py_aggregate(
+    data: Bytes, begin: int, end: int, bounds: Table, last: int, filled: int, unread: int, texts: Texts, columns: Columns
+) -> tuple[int, int]:
+    """Events of an aggregate's message into the columns: how many, and how many values are then to be read; or -1."""
+    numbers, moments, values, inexact, powers = columns
+    places, table, pool, weights = texts
+    found = np.empty(4, np.int64)
+    count = keys = 0
+    highest = -1
+    at = begin
+    while at < end:
+        tag = data[at]
+        size, at = _varint(data, at + 1, end)
+        if at < 0 or at + size > end:
+            return -1, unread
+        stop = at + size
+        if tag == 10 or tag == 18:  # a partition key, an explicit hash key
+            for n in range(at, stop):
+                if data[n] > 127:
+                    return -1, unread
+            keys += tag == 10
+            at = stop
+            continue
+        if tag != 26 or count == bounds[2] or filled + count >= len(numbers):
+            return -1, unread
+        key, at = _user(data, at, stop)
+        if key < 0:
+            return -1, unread
+        # What followed the last one the last time is tried first.
+        number, moment = (table[last, _AFTER] if last >= 0 else -1), -1
+        if number >= 0:
+            moment, value, exact = _parse(data, at, stop, table, number, pool, powers, found)
+        if moment < 0:
+            number = _lookup(data, at, stop, found, places, table, pool, weights)
+            if number < 0:
+                return -1, unread
+            moment, value, exact = _parse(data, at, stop, table, number, pool, powers, found)
+            if last >= 0:
+                table[last, _AFTER] = number
+        highest, last = max(highest, key), number
+        if moment < 0 or moment < bounds[0] or moment > bounds[1]:
+            return -1, unread
+        place = filled + count
+        if not exact:
+            inexact[unread, 0], inexact[unread, 1], inexact[unread, 2] = place, found[0], found[1]
+            unread += 1
+        numbers[place], moments[place], values[place] = number, moment, value
+        count += 1
+        at = stop
+    return (count if count and highest < keys else -1), unread
+
+
+_aggregate = _jit(_py_aggregate)
+
+
+@_jit
+def _read(data: Bytes, ends: Table, bounds: Table, texts: Texts, columns: Columns, counts: Table) -> int:
+    """Events of all aggregates' messages, whose ends are given; returns how many values are yet to be read.
+
+    ``bounds`` are earliest and latest time and most events of each. What numba compiled before, it would go on
+    using with the constants of other modules as they were: none is used here, they come as arguments.
+    """
+    begin = filled = unread = 0
+    last = -1
+    for n in range(len(ends)):
+        count, more = _aggregate(data, begin, ends[n], bounds[n], last, filled, unread, texts, columns)
+        if count > 0:
+            filled, unread, last = filled + count, more, columns[0][filled + count - 1]
+        counts[n], begin = count, ends[n]
+    return unread
+
+
+class Reader:
+    """Templates, and how records are read with them.
+
+    Shared by all that a process decodes; ``lock`` is held by whoever uses it.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._passed = 0
+        self._make_room(0)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._places: Table = np.full(_PLACES, -1, np.int64)
+        self._table: Table = np.zeros((1024, _FIELDS), np.int64)
+        self._pool: Bytes = np.zeros(65_536, np.uint8)
+        self._count = 0
+        self._series: NDArray[np.object_] = np.empty((5, len(self._table)), object)
+
+    @property
+    def _texts(self) -> Texts:
+        return self._places, self._table, self._pool, _WEIGHTS
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, records: Sequence[StreamRecord], batch: EventBatch) -> Iterator[int]:
+        """Append the events of records in order; yields the index of each that the caller must read, in its turn."""
+        for begin, end in _stretches(records):
+            yield from self._stretch(records, begin, end, batch)
+
+    def _stretch(self, records: Sequence[StreamRecord], begin: int, end: int, batch: EventBatch) -> Iterator[int]:
+        messages = [_message(record.data) for record in records[begin:end]] if self._count else []
+        data = b"".join(messages)
+        if not data:
+            yield from range(begin, end)
+            return
+        room = len(data) // _SHORTEST + 1
+        if room > len(self._numbers):
+            self._make_room(room)
+        into = (self._numbers, self._moments, self._values, self._inexact, _POWERS)
+        ends = np.cumsum([len(message) for message in messages])
+        arrivals = np.array([record.arrival for record in records[begin:end]], np.int64)
+        bounds = np.empty((end - begin, 3), np.int64)
+        # Smaller numbers are seconds.
+        bounds[:, 0] = np.maximum(arrivals - times.MAX_BEHIND, times.MILLISECONDS_FROM)
+        bounds[:, 1], bounds[:, 2] = arrivals + times.MAX_AHEAD, min(MAX_ITEMS, kpl.MAX_USER_RECORDS)
+        counts = np.empty(end - begin, np.int64)
+        unread = _read(np.frombuffer(data, np.uint8), ends, bounds, self._texts, into, counts)
+        for place, first, last in self._inexact[:unread].tolist():
+            self._values[place] = float(data[first:last]) + 0.0  # as everywhere, -0.0 is the plain zero
+        sizes = np.maximum(counts, 0)
+        after = np.cumsum(sizes)
+        count = int(after[-1])
+        self._passed += count
+        common = counts < 0
+        if unread:
+            common[np.searchsorted(after, np.flatnonzero(~np.isfinite(self._values[:count])), side="right")] = True
+        # Lists at once: what is learned from the others in between may begin the table anew.
+        chosen = self._numbers[:count]
+        columns = [*(known[chosen].tolist() for known in self._series), self._moments[:count].tolist()]
+        found = (*columns, self._values[:count].tolist(), sizes.tolist(), arrivals.tolist(), after.tolist())
+        run = 0
+        for index in np.flatnonzero(common).tolist():
+            _give(batch, found, begin, run, index)
+            yield begin + index
+            run = index + 1
+        _give(batch, found, begin, run, end - begin)
+
+    def _make_room(self, size: int) -> None:
+        self._numbers, self._moments, self._values = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+        self._inexact = np.empty((size, 3), np.int64)
+
+    # ------------------------------------------------------------------ learning
+
+    def learn(self, users: Sequence[bytes]) -> None:
+        """Make templates of user records that were read the common way, where they are native metrics."""
+        self._passed += len(users)
+        found = np.empty(4, np.int64)
+        for data in users:
+            text = np.frombuffer(data, np.uint8)
+            if len(data) > _LONGEST or not _numbers(text, 0, len(text), found):
+                continue
+            if _lookup(text, 0, len(text), found, *self._texts) >= 0:
+                continue
+            if self._count >= _TEMPLATES:
+                if self._passed < _WORTH * _TEMPLATES:
+                    return
+                self._clear()
+                self._passed = 0
+            series, time_first = _understood(data, found.tolist())
+            if series is not None:
+                self._add(text, found, series, time_first=time_first)
+
+    def _add(self, text: Bytes, found: Table, series: Series, *, time_first: bool) -> None:
+        place = _hash(text, 0, len(text), found, _WEIGHTS)
+        probes = (place + np.arange(_PROBES)) % _PLACES
+        free = np.flatnonzero(self._places[probes] < 0)
+        if not len(free):
+            return
+        number = self._count
+        begin = int(self._table[number - 1, _END]) if number else 0
+        pieces = (text[: found[0]], text[found[1] : found[2]], text[found[3] :])
+        bounds = begin + np.cumsum([0, *map(len, pieces)])
+        while bounds[-1] > len(self._pool):
+            self._pool = np.resize(self._pool, 2 * len(self._pool))
+        self._pool[begin : bounds[-1]] = np.concatenate(pieces)
+        if number >= len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+            self._series = np.concatenate([self._series, np.empty_like(self._series)], axis=1)
+        self._table[number] = [*bounds, time_first, -1]
+        for column, one in zip(self._series, series, strict=True):
+            column[number] = one
+        self._count += 1
+        self._places[probes[free[0]]] = number
+
+
+def _stretches(records: Sequence[StreamRecord]) -> Iterator[tuple[int, int]]:
+    """Records to be read together: what is read and what is made of it stay in the processor's cache."""
+    begin = size = 0
+    for index, record in enumerate(records):
+        size += len(record.data)
+        if size >= _STRETCH:
+            yield begin, index + 1
+            begin, size = index + 1, 0
+    if begin < len(records):
+        yield begin, len(records)
+
+
+def _give(batch: EventBatch, found: tuple[list[Any], ...], offset: int, begin: int, end: int) -> None:
+    """Append the events of the records from ``begin`` to before ``end`` of a stretch, which begins at ``offset``."""
+    if begin == end:
+        return
+    *columns, sizes, arrivals, after = found
+    events = slice(after[begin] - sizes[begin], after[end - 1])
+    known: tuple[list[Any], ...] = (batch.resource, batch.series, batch.metric, batch.unit, batch.dimensions)
+    for column, values in zip((*known, batch.timestamp, batch.value), columns, strict=True):
+        column += values[events]
+    batch.item += [0] * (events.stop - events.start)
+    for index in range(begin, end):
+        batch.record += [offset + index] * sizes[index]
+        batch.sub_sequence += range(sizes[index])
+        batch.arrival += [arrivals[index]] * sizes[index]
+
+
+def _message(data: bytes) -> bytes:
+    """The message of a whole aggregate, nothing of anything else."""
+    message = data[len(kpl.MAGIC) : -kpl.DIGEST_SIZE]
+    if not data.startswith(kpl.MAGIC) or hashlib.md5(message, usedforsecurity=False).digest() != data[-kpl.DIGEST_SIZE :]:
+        return b""
+    return message
+
+
+def _understood(data: bytes, found: list[int]) -> tuple[Series | None, bool]:
+    """What a text says besides its two numbers, and whether the first one is the time; None where that is not sure.
+
+    The text is read with other numbers in these places: they must come back as time and value.
+    """
+    first, first_end, second, second_end = found
+    for time_first, numbers in ((True, (b"123456789012", b"0.5")), (False, (b"0.5", b"123456789012"))):
+        trial = data[:first] + numbers[0] + data[first_end:second] + numbers[1] + data[second_end:]
+        try:
+            wire: MetricWire = native.parse(trial)
+            if wire.timestamp == 123456789012 and wire.value == 0.5:
+                return native.series_of(wire), time_first
+        except (Refused, *native.UNREADABLE):
+            continue
+    return None, False
+
+
+_reader: list[Reader] = []
+
+
+def reader() -> Reader:
+    """The process's reader."""
+    if not _reader:
+        _reader.append(Reader())
+    return _reader[0]

@@ -1,0 +1,238 @@
+"""Aggregates read by compiled loops: the same batch as the common way gives, whatever the texts hold."""
+
+from __future__ import annotations
+
+import json
+import random
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_processors.records import kpl
+from stream_processors.records.batch import EventBatch, StreamRecord
+from stream_processors.records.decode import decode
+from stream_processors.records.sink import Sink
+from tests.support.wire import ARRIVAL, aggregate, native, record, sealed
+
+compiled = pytest.importorskip(
+    "stream_processors.records.compiled", reason="numba, the extra `compiled`, is not installed", exc_type=ImportError
+)
+
+NUMBERS = (
+    *(
+        "0",
+        "-0",
+        "1",
+        "1.5",
+        "-0.0",
+        "100000",
+        "52.6873",
+        "0.1",
+        "123456789012345",
+        "1234567890123456",
+        "0.30000000000000004",
+    ),
+    *("12.345678901234567", "1e5", "1E+5", "-2.5e-3", "9007199254740993.0", "4.9e-324", "1e308", "1.7976931348623157e308"),
+    *("18446744073709551616", "0.0000000000000000000001", "0.00000000000000000000001", "123456789012345678901234567890.5"),
+)
+NO_NUMBERS = (
+    *("", "-", "01", "1.", ".5", "+1", "1e", "1e+", "--1", "1.5.5", "1-1", "1e5.5", "0x10", "NaN", "1e999", "-1e999"),
+    *("Infinity", "null", "true", '"1"', "[1]", '{"a": 1}'),
+)
+MOMENTS = (
+    *(str(ARRIVAL), str(ARRIVAL + 3_600_000), str(ARRIVAL - 1), str(ARRIVAL // 1000), f"{ARRIVAL / 1000}", f"{ARRIVAL}.0"),
+    *(f'"{"2026-03-01T12:00:00Z"}"', f"{ARRIVAL}0", f"0{ARRIVAL}", f"-{ARRIVAL}", "1", "", f"{ARRIVAL}e0"),
+    *(str(ARRIVAL + 3_600_001), str(ARRIVAL - 400 * 86_400_000), str(ARRIVAL - 400 * 86_400_000 - 1)),
+)
+LAYOUTS = (
+    '{{"resource": "web-{n}", "metric": "cpu", "timestamp": {t}, "value": {v}}}',
+    '{{"value":{v},"metric":"cpu","timestamp":{t},"resource":"web-{n}"}}',
+    '  {{"timestamp" :\t{t} , "unit": "Percent", "value": {v} , "resource": "web-{n}", "metric": "cpu"}}\n',
+    '{{"resource": "web-{n}", "metric": "a\\"b{{[", "timestamp": {t}, "value": {v}, "dimensions": {{"z\\\\": "1, 2"}}}}',
+    '{{"resource": "web-{n}", "metric": "cpu", "dimensions": {{"timestamp": "7"}}, "timestamp": {t}, "value": {v}}}',
+    '{{"resource": "w\\u00fcb-{n}", "metric": "größe", "timestamp": {t}, "value": {v}, "dimensions": null, "unit": null}}',
+    '{{"resource": "web-{n}", "metric": "cpu", "timestamp": 1, "timestamp": {t}, "value": {v}}}',
+    '{{"resource": "web-{n}", "metric": "cpu", "timestamp": {t}, "value": {v}, "value": 2}}',
+    '{{"resource": "web-{n}", "metric": "cpu", "timestamp": {t}, "value": {v}, "more": 3}}',
+    '{{"resource": "web-{n}", "metric": "cpu", "timestamp": {t}, "val": {v}}}',
+    '{{"resource": "", "metric": "cpu", "timestamp": {t}, "value": {v}}}',
+    '{{"hostname": "web-{n}", "timestamp": {t}, "cpuUsage": {v}, "memoryUsage": 1, "diskIO": 2, "networkIO": 3}}',
+    '[{{"resource": "web-{n}", "metric": "cpu", "timestamp": {t}, "value": {v}}}]',
+    "{t}{v}",
+)
+ORDINARY = LAYOUTS[0].format(n=0, t=ARRIVAL, v="1.5")
+
+
+class Watched(compiled.Reader):  # type: ignore[misc,name-defined]
+    """A reader that counts the records which were left to the common way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 0
+
+    def learn(self, users: list[bytes]) -> None:
+        self.left += 1
+        super().learn(users)
+
+
+def both(*batches: list[StreamRecord]) -> list[int]:
+    """Decode batches one after the other both ways, compare, and return how many records were left to the common way."""
+    reader = Watched()
+    left = []
+    with patch.object(compiled, "_reader", [reader]):
+        for records in batches:
+            reader.left = 0
+            assert bits(decode(records, compiled=True)) == bits(decode(records, compiled=False))
+            left.append(reader.left)
+    return left
+
+
+def bits(batch: EventBatch) -> str:
+    """All of a batch, in which -0.0 is not 0.0 and 1 is not 1.0."""
+    return repr(batch)
+
+
+def metrics(*texts: str) -> bytes:
+    return aggregate([(f"key-{n}", text.encode()) for n, text in enumerate(texts)])
+
+
+def test_what_repeats_is_read_compiled_and_is_the_same() -> None:
+    texts = [
+        [LAYOUTS[n % 6].format(n=n, t=ARRIVAL - 60_000 * minute, v=round(50 + n / 7 + minute, 4)) for n in range(40)]
+        for minute in range(5)
+    ]
+    batches = [[record(metrics(*one)), record(metrics(*reversed(one)), 2)] for one in texts]
+    assert both(*batches) == [2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_number_in_every_layout(layout: str) -> None:
+    learned = [record(metrics(layout.format(n=0, t=ARRIVAL, v="1.5")))]
+    numbers = [record(metrics(layout.format(n=0, t=ARRIVAL, v=v)), n) for n, v in enumerate(NUMBERS + NO_NUMBERS)]
+    moments = [record(metrics(layout.format(n=0, t=t, v="2.5")), n) for n, t in enumerate(MOMENTS)]
+    both(learned, numbers, moments, numbers, moments)
+
+
+def test_numbers_with_more_digits_than_a_double_is_sure_of_are_read_compiled_too() -> None:
+    rng = random.Random(1)
+    values = [repr(rng.uniform(-1e6, 1e6) * 10.0 ** rng.randint(-30, 30)) for _ in range(500)]
+    texts = [LAYOUTS[0].format(n=n % 50, t=ARRIVAL, v=v) for n, v in enumerate(values)]
+    assert both([record(metrics(*texts[:50]))], [record(metrics(*texts))]) == [1, 0]
+
+
+def test_one_value_out_of_range_leaves_its_record_alone_to_the_common_way() -> None:
+    good = record(metrics(*(LAYOUTS[0].format(n=n, t=ARRIVAL, v="1e2") for n in range(9))))
+    bad = record(metrics(*(LAYOUTS[0].format(n=n, t=ARRIVAL, v="1e999" if n == 4 else "1e3") for n in range(9))), 2)
+    assert both([good], [good, bad, good, bad, bad, good]) == [1, 3]
+
+
+def test_between_others_the_order_stays() -> None:
+    fast = record(metrics(*(LAYOUTS[0].format(n=n, t=ARRIVAL, v=n) for n in range(5))))
+    plain, lines = record(native(metric="plain"), 2), record((ORDINARY + "\n" + ORDINARY).encode(), 3)
+    poison, alien = record(metrics("{", ORDINARY), 4), record(b"\x00", 5)
+    both([fast], [plain, fast, lines, fast, fast, poison, alien, fast], [poison], [fast, plain])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_any_mixture_of_texts(data: st.DataObject) -> None:
+    number = st.one_of(st.sampled_from(NUMBERS), st.floats(allow_nan=False).map(repr), st.sampled_from(NO_NUMBERS))
+    usual = st.sampled_from(NUMBERS[:14])
+    text = st.builds(
+        lambda layout, n, t, v: layout.format(n=n, t=t, v=v),
+        *(st.sampled_from(LAYOUTS[:6] * 4 + LAYOUTS), st.integers(0, 4)),
+        *(st.sampled_from(MOMENTS[:3] * 8 + MOMENTS), st.one_of(usual, usual, usual, number)),
+    )
+    draw = st.lists(st.lists(st.lists(text, min_size=1, max_size=6).map(lambda t: metrics(*t)), max_size=5), max_size=4)
+    batches = data.draw(draw)
+    both(*([record(one, n) for n, one in enumerate(batch)] for batch in batches))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, len(ORDINARY) - 1), st.integers(0, 255), st.booleans())
+def test_a_changed_byte_of_a_known_text(at: int, byte: int, insert: bool) -> None:
+    known = ORDINARY.encode()
+    changed = known[:at] + bytes([byte]) + known[at + (not insert) :]
+    both([record(aggregate([("k", known)]))], [record(aggregate([("k", changed), ("k", known)]))])
+
+
+MESSAGE = metrics(ORDINARY, ORDINARY)[len(kpl.MAGIC) : -kpl.DIGEST_SIZE]
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.integers(0, len(MESSAGE) - 1), st.integers(0, 255), st.sampled_from(["set", "insert", "cut", "end"]))
+def test_a_changed_byte_of_the_message_with_its_checksum_made_anew(at: int, byte: int, how: str) -> None:
+    rest = {"set": at + 1, "insert": at, "cut": at + 1, "end": len(MESSAGE)}[how]
+    changed = MESSAGE[:at] + (bytes([byte]) if how in {"set", "insert"} else b"") + MESSAGE[rest:]
+    both([record(sealed(MESSAGE))], [record(sealed(changed))])
+
+
+def user(data: bytes, before: bytes = b"\x08\x00", after: bytes = b"") -> bytes:
+    size = len(data)
+    body = before + b"\x1a" + bytes([size & 127 | 128, size >> 7]) + data + after
+    return b"\x1a" + bytes([len(body) & 127 | 128, len(body) >> 7]) + body
+
+
+def test_seldom_used_fields_of_the_message() -> None:
+    data = ORDINARY.encode()
+    kept = b"\x0a\x01k" + user(data)
+    cases = [
+        b"\x0a\x01k\x12\x01\x39" + user(data, b"\x08\x00\x10\x00"),  # an explicit hash key
+        user(data) + b"\x0a\x01k",  # the table of keys at the end
+        b"\x0a\x01k" + user(data, b"\x08\x01"),  # beyond the table
+        b"\x0a\x01k" + user(data, b""),  # no key
+        b"\x0a\x02\xc3\xbc" + user(data),  # a key that is not ASCII
+        b"\x0a\x01\xff" + user(data),  # a key that is not UTF-8
+        b"\x0a\x01k" + user(data, after=b"\x22\x03\x0a\x01t"),  # a tag
+        b"\x0a\x01k" + user(data, b"\x08\x80\x80\x80\x80\x80\x80\x00"),  # a long way to say 0
+        b"\x0a\x01k" + user(data) + b"\x2a\x00",  # an unknown field
+        b"\x0a\x01k" + user(data)[:-1],
+        b"\x0a\x01k",
+        b"",
+    ]
+    both([record(sealed(kept))], [record(sealed(case), n) for n, case in enumerate(cases)])
+
+
+def test_a_wrong_checksum_is_refused() -> None:
+    whole = metrics(ORDINARY)
+    both([record(whole)], [record(whole[:-1] + bytes([whole[-1] ^ 1])), record(whole[:20]), record(kpl.MAGIC)])
+
+
+def test_full_it_begins_anew_once_that_is_worth_its_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_TEMPLATES", 8)
+    first, second = ([record(metrics(*(LAYOUTS[0].format(n=n + 10 * k, t=ARRIVAL, v=n) for n in range(8))))] for k in (0, 1))
+    more = compiled._WORTH - 2
+    # The first eight stay until 16 times eight events have passed; then the others are learned.
+    assert both(first, first, *[second] * more, second, first) == [1, 0, *[1] * more, 0, 1]
+
+
+def test_a_long_text_is_left_to_the_common_way() -> None:
+    long = (
+        LAYOUTS[0]
+        .format(
+            n="9" * 100,
+            t=ARRIVAL,
+            v="1",
+        )
+        .replace("cpu", "c" * 200)
+    )
+    dimensions = json.dumps({f"{n}" * 100: "x" * 100 for n in range(5)})
+    longer = long[:-1] + f', "dimensions": {dimensions}}}'
+    assert len(longer) > compiled._LONGEST > len(long)
+    assert both([record(metrics(long))], [record(metrics(long))]) == [1, 0]
+    assert both([record(metrics(longer))], [record(metrics(longer))]) == [1, 1]
+
+
+def test_a_text_that_only_looks_like_a_metric_is_no_template() -> None:
+    """The trial with other numbers must change time and value and nothing else."""
+    for text in (LAYOUTS[n].format(n=0, t=ARRIVAL, v=2) for n in (6, 7, 8, 9, 10, 12)):
+        assert both([record(metrics(text))], [record(metrics(text))]) == [1, 1]
+
+
+def test_a_sink_is_left_as_the_common_way_leaves_it() -> None:
+    batch = EventBatch(sequence_numbers=["1"])
+    assert Sink(batch, 0, record(b"")).count() == 0
+    batch = decode([record(metrics(ORDINARY, ORDINARY))], compiled=True)
+    assert (batch.record, batch.sub_sequence, batch.item) == ([0, 0], [0, 1], [0, 0])
