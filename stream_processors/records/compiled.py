@@ -4,8 +4,8 @@ A sender repeats itself: of a series' texts only time and value differ. What sta
 these two numbers is a template. One is learned from a text that was read the common way, after a
 trial with other numbers has shown which two they are; a text that equals it byte for byte, with two
 numbers in the same places, then means the same. An aggregate is read here as a whole or not at all:
-whatever is not sure (a text without a template, a time that is not in milliseconds, a protobuf
-field that is seldom used) leaves it to ``kpl`` and ``native``, which know every rule and refuse.
+whatever is not sure (a text that is no native metric, a protobuf field that is seldom used) leaves it to
+``kpl`` and ``native``, which know every rule and refuse.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -35,6 +35,11 @@ _WORTH = 16
 """Full, the table begins anew once so many times its size in events have passed: to learn costs ten times a reading."""
 _PLACES = 4 * _TEMPLATES
 _PROBES = 32
+_REST = 64
+"""Where more than half of the texts are not the expected ones, reading here costs more than it saves: texts of a million
+series in no order, say. The common way then takes the next stretches, so many less one."""
+_MANY = 500
+"""Events of a stretch that tell whether it is so."""
 _SHORTEST = 60
 """Bytes of the shortest native metric with all that belongs to it, or fewer."""
 _STRETCH = 256 * 1024
@@ -50,12 +55,15 @@ _FROM, _MIDDLE, _TAIL, _END, _TIME_FIRST, _AFTER, _FIELDS = range(7)
 """Of a template: where its bytes begin, where those after the first and after the second number do, where they end,
 whether the first number is the time, and the template that was read after it the last time."""
 
+_NONE, _TIME, _VALUE = range(3)
+"""Of a text's two numbers the first is the time, or the value; or neither is known."""
+
 Table = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Texts = tuple[Table, Table, Bytes, NDArray[np.uint64]]
 """The hash table's numbers of templates, the templates, their bytes, and the weights of the hash."""
 Columns = tuple[Table, Table, NDArray[np.float64], Table, NDArray[np.float64]]
-"""Where events go: templates, times, values, the places of values that are not exact; and the powers of ten."""
+"""Where events go: templates, times, values, what is left to be read (event, begin, end); and the powers of ten."""
 
 
 def _py_digit(c: int) -> bool:
@@ -103,16 +111,35 @@ def _py_numbers(data: Bytes, begin: int, end: int, found: Table) -> bool:
 _numbers = _jit(_py_numbers)
 
 
-def _py_hash(data: Bytes, begin: int, end: int, found: Table, weights: NDArray[np.uint64]) -> int:
-    """Place in the table for the bytes around the numbers."""
-    total, place = np.uint64(0), 0
-    for piece in range(3):
-        first = begin if piece == 0 else found[2 * piece - 1]
-        last = end if piece == 2 else found[2 * piece]
-        bytes_, weight = data[first:last], weights[place : place + last - first]
-        for n in range(len(bytes_)):
-            total += np.uint64(bytes_[n]) * weight[n]
-        place += last - first
+def _py_head(data: Bytes, begin: int, end: int) -> int:
+    """Where the first number is that is a member of a text's outermost object, or its end."""
+    depth = 0
+    at = begin
+    while at < end:
+        c = data[at]
+        at += 1
+        if c == 34:  # "
+            while at < end and data[at] != 34:
+                at += 2 if data[at] == 92 else 1  # \
+            at += 1
+        elif c == 123 or c == 91:  # { [
+            depth += 1
+        elif c == 125 or c == 93:  # } ]
+            depth -= 1
+        elif depth == 1 and (_digit(c) or c == 45):
+            return at - 1
+    return end
+
+
+_head = _jit(_py_head)
+
+
+def _py_hash(data: Bytes, begin: int, end: int, weights: NDArray[np.uint64]) -> int:
+    """Place in the table for a template that begins with these bytes."""
+    text, weight = data[begin:end], weights[: end - begin]
+    total = np.uint64(0)
+    for n in range(len(text)):
+        total += np.uint64(text[n]) * weight[n]
     total ^= total >> np.uint64(32)
     total *= np.uint64(0x9E3779B97F4A7C15)
     return int(total >> np.uint64(33))
@@ -147,23 +174,49 @@ def _py_equals(data: Bytes, begin: int, end: int, found: Table, table: Table, nu
 _equals = _jit(_py_equals)
 
 
-def _py_lookup(
-    data: Bytes, begin: int, end: int, found: Table, places: Table, table: Table, pool: Bytes, weights: NDArray[np.uint64]
-) -> int:
-    """The template of a text, or -1."""
-    if end - begin > _LONGEST or not _numbers(data, begin, end, found):
-        return -1
-    place = _hash(data, begin, end, found, weights)
-    for probe in range(_PROBES):
-        number = places[(place + probe) % _PLACES]
-        if number < 0:
-            return -1
-        if _equals(data, begin, end, found, table, number, pool):
-            return int(number)
-    return -1
+@_jit
+def _find(data: Bytes, spans: Table) -> None:  # pragma: no cover (compiled)
+    """The numbers of texts, whose begin and end stand in the first two columns; nothing where there are not just two."""
+    for n in range(len(spans)):
+        if spans[n, 1] - spans[n, 0] > _LONGEST or not _numbers(data, spans[n, 0], spans[n, 1], spans[n, 2:6]):
+            spans[n, 2:6] = 0
 
 
-_lookup = _jit(_py_lookup)
+@_jit
+def _keep(
+    data: Bytes, spans: Table, places: Table, table: Table, pool: Bytes, weights: NDArray[np.uint64], number: int
+) -> NDArray[np.bool_]:  # pragma: no cover (compiled)
+    """Write templates; tells which are new and had a place."""
+    new = np.zeros(len(spans), np.bool_)
+    before = -1
+    for n in range(len(spans)):
+        begin, end, found, order = spans[n, 0], spans[n, 1], spans[n, 2:6], spans[n, 6]
+        if order == _NONE:
+            continue
+        place = _hash(data, begin, found[0], weights)
+        for probe in range(_PROBES):
+            free = (place + probe) % _PLACES
+            if places[free] >= 0:
+                if _equals(data, begin, end, found, table, places[free], pool):
+                    before = places[free]
+                    break
+                continue
+            at = table[number - 1, _END] if number else 0
+            table[number, _FROM] = at
+            for piece in range(3):
+                first = begin if piece == 0 else found[2 * piece - 1]
+                last = end if piece == 2 else found[2 * piece]
+                pool[at : at + last - first] = data[first:last]
+                at += last - first
+                table[number, _FROM + 1 + piece] = at
+            table[number, _TIME_FIRST], table[number, _AFTER] = order == _TIME, -1
+            if before >= 0:  # as they followed one another here, so they are expected
+                table[before, _AFTER] = number
+            places[free] = before = number
+            new[n] = True
+            number += 1
+            break
+    return new
 
 
 def _py_value(data: Bytes, begin: int, end: int, powers: NDArray[np.float64]) -> tuple[int, float, bool]:
@@ -257,6 +310,28 @@ def _py_parse(
 _parse = _jit(_py_parse)
 
 
+def _py_lookup(
+    data: Bytes, begin: int, end: int, texts: Texts, powers: NDArray[np.float64], place: Table
+) -> tuple[int, int, float, bool]:
+    """The template of a text, or -1, and what ``parse`` finds."""
+    places, table, pool, weights = texts
+    head = _head(data, begin, end)
+    if end - begin <= _LONGEST:
+        first = _hash(data, begin, head, weights)
+        for probe in range(_PROBES):
+            number = places[(first + probe) % _PLACES]
+            if number < 0:
+                break
+            if head - begin == table[number, _MIDDLE] - table[number, _FROM]:
+                moment, value, exact = _parse(data, begin, end, table, number, pool, powers, place)
+                if moment >= 0:
+                    return int(number), moment, value, exact
+    return -1, -1, 0.0, False
+
+
+_lookup = _jit(_py_lookup)
+
+
 def _py_varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """A protobuf number of up to five bytes and the place behind it; the place is -1 where there is none."""
     number = np.int64(0)
@@ -290,74 +365,88 @@ _user = _jit(_py_user)
 
 def _py_aggregate(
     data: Bytes, begin: int, end: int, bounds: Table, last: int, filled: int, unread: int, texts: Texts, columns: Columns
-) -> tuple[int, int]:
-    """Events of an aggregate's message into the columns: how many, and how many values are then to be read; or -1."""
-    numbers, moments, values, inexact, powers = columns
-    places, table, pool, weights = texts
-    found = np.empty(4, np.int64)
-    count = keys = 0
-    highest = -1
+) -> tuple[int, int, int]:
+    """Events of an aggregate's message into the columns: how many, or -1, how much is then left to be read, and how
+    many texts were not of the template that was expected.
+
+    A value that is not exact is left, and with the number -1 a text without a template.
+    """
+    numbers, moments, values, unread_at, powers = columns
+    _, table, pool, _ = texts
+    found = np.empty(2, np.int64)
+    count = keys = looked = 0
+    highest, value = -1, 0.0
     at = begin
     while at < end:
         tag = data[at]
         size, at = _varint(data, at + 1, end)
         if at < 0 or at + size > end:
-            return -1, unread
+            return -1, unread, looked
         stop = at + size
         if tag == 10 or tag == 18:  # a partition key, an explicit hash key
             for n in range(at, stop):
                 if data[n] > 127:
-                    return -1, unread
+                    return -1, unread, looked
             keys += tag == 10
             at = stop
             continue
         if tag != 26 or count == bounds[2] or filled + count >= len(numbers):
-            return -1, unread
+            return -1, unread, looked
         key, at = _user(data, at, stop)
         if key < 0:
-            return -1, unread
+            return -1, unread, looked
         # What followed the last one the last time is tried first.
-        number, moment = (table[last, _AFTER] if last >= 0 else -1), -1
+        number, moment, exact = (table[last, _AFTER] if last >= 0 else -1), -1, False
         if number >= 0:
             moment, value, exact = _parse(data, at, stop, table, number, pool, powers, found)
         if moment < 0:
-            number = _lookup(data, at, stop, found, places, table, pool, weights)
-            if number < 0:
-                return -1, unread
-            moment, value, exact = _parse(data, at, stop, table, number, pool, powers, found)
-            if last >= 0:
+            looked += 1
+            number, moment, value, exact = _lookup(data, at, stop, texts, powers, found)
+            if number >= 0 and last >= 0:
                 table[last, _AFTER] = number
-        highest, last = max(highest, key), number
-        if moment < 0 or moment < bounds[0] or moment > bounds[1]:
-            return -1, unread
+        if moment < bounds[0] or moment > bounds[1]:
+            number, exact, found[0], found[1] = -1, False, at, stop
         place = filled + count
         if not exact:
-            inexact[unread, 0], inexact[unread, 1], inexact[unread, 2] = place, found[0], found[1]
+            unread_at[unread, 0], unread_at[unread, 1], unread_at[unread, 2] = place, found[0], found[1]
             unread += 1
         numbers[place], moments[place], values[place] = number, moment, value
+        highest, last = max(highest, key), number
         count += 1
         at = stop
-    return (count if count and highest < keys else -1), unread
+    return (count if count and highest < keys else -1), unread, looked
 
 
 _aggregate = _jit(_py_aggregate)
 
 
 @_jit
-def _read(data: Bytes, ends: Table, bounds: Table, texts: Texts, columns: Columns, counts: Table) -> int:
-    """Events of all aggregates' messages, whose ends are given; returns how many values are yet to be read.
+def _read(data: Bytes, ends: Table, bounds: Table, texts: Texts, columns: Columns, counts: Table) -> tuple[int, int]:
+    """Events of all aggregates' messages, whose ends are given; returns how much is left to be read, and how
+    many templates were looked up.
 
     ``bounds`` are earliest and latest time and most events of each. What numba compiled before, it would go on
     using with the constants of other modules as they were: none is used here, they come as arguments.
     """
-    begin = filled = unread = 0
+    begin = filled = unread = lookups = 0
     last = -1
     for n in range(len(ends)):
-        count, more = _aggregate(data, begin, ends[n], bounds[n], last, filled, unread, texts, columns)
+        count, more, looked = _aggregate(data, begin, ends[n], bounds[n], last, filled, unread, texts, columns)
         if count > 0:
             filled, unread, last = filled + count, more, columns[0][filled + count - 1]
+        lookups += looked
         counts[n], begin = count, ends[n]
-    return unread
+    return unread, lookups
+
+
+class _Alone(NamedTuple):
+    """A text without a template that was read by the common parser: the event it is, where it begins, and what it says."""
+
+    place: int
+    begin: int
+    text: bytes
+    wire: MetricWire
+    series: Series
 
 
 class Reader:
@@ -368,7 +457,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._passed = 0
+        self._resting = 0
         self._make_room(0)
         self._clear()
 
@@ -376,7 +465,7 @@ class Reader:
         self._places: Table = np.full(_PLACES, -1, np.int64)
         self._table: Table = np.zeros((1024, _FIELDS), np.int64)
         self._pool: Bytes = np.zeros(65_536, np.uint8)
-        self._count = 0
+        self._count = self._passed = 0
         self._series: NDArray[np.object_] = np.empty((5, len(self._table)), object)
 
     @property
@@ -391,89 +480,110 @@ class Reader:
             yield from self._stretch(records, begin, end, batch)
 
     def _stretch(self, records: Sequence[StreamRecord], begin: int, end: int, batch: EventBatch) -> Iterator[int]:
-        messages = [_message(record.data) for record in records[begin:end]] if self._count else []
-        data = b"".join(messages)
+        if self._count >= _TEMPLATES and self._passed >= _WORTH * _TEMPLATES:
+            self._clear()
+        self._resting = max(0, self._resting - 1)
+        data, sizes = b"", [0] * (end - begin)
+        if not self._resting:
+            messages = [_message(record.data) for record in records[begin:end]]
+            data, sizes = b"".join(messages), [len(message) for message in messages]
         if not data:
             yield from range(begin, end)
             return
-        room = len(data) // _SHORTEST + 1
-        if room > len(self._numbers):
-            self._make_room(room)
-        into = (self._numbers, self._moments, self._values, self._inexact, _POWERS)
-        ends = np.cumsum([len(message) for message in messages])
-        arrivals = np.array([record.arrival for record in records[begin:end]], np.int64)
-        bounds = np.empty((end - begin, 3), np.int64)
-        # Smaller numbers are seconds.
-        bounds[:, 0] = np.maximum(arrivals - times.MAX_BEHIND, times.MILLISECONDS_FROM)
-        bounds[:, 1], bounds[:, 2] = arrivals + times.MAX_AHEAD, min(MAX_ITEMS, kpl.MAX_USER_RECORDS)
-        counts = np.empty(end - begin, np.int64)
-        unread = _read(np.frombuffer(data, np.uint8), ends, bounds, self._texts, into, counts)
-        for place, first, last in self._inexact[:unread].tolist():
-            self._values[place] = float(data[first:last]) + 0.0  # as everywhere, -0.0 is the plain zero
-        sizes = np.maximum(counts, 0)
-        after = np.cumsum(sizes)
-        count = int(after[-1])
-        self._passed += count
-        common = counts < 0
-        if unread:
-            common[np.searchsorted(after, np.flatnonzero(~np.isfinite(self._values[:count])), side="right")] = True
-        # Lists at once: what is learned from the others in between may begin the table anew.
-        chosen = self._numbers[:count]
-        columns = [*(known[chosen].tolist() for known in self._series), self._moments[:count].tolist()]
-        found = (*columns, self._values[:count].tolist(), sizes.tolist(), arrivals.tolist(), after.tolist())
-        run = 0
-        for index in np.flatnonzero(common).tolist():
-            _give(batch, found, begin, run, index)
-            yield begin + index
+        arrivals = [record.arrival for record in records[begin:end]]
+        count, counts, common, series = self._events(data, sizes, arrivals)
+        columns = [*series, self._moments[:count].tolist(), self._values[:count].tolist()]
+        run = given = 0
+        for index in (*np.flatnonzero(common).tolist(), end - begin):
+            some = counts[run:index]
+            _give(batch, [column[given : given + sum(some)] for column in columns], begin + run, some, arrivals[run:index])
+            given += sum(counts[run : index + 1])
+            if index < end - begin:
+                yield begin + index
             run = index + 1
-        _give(batch, found, begin, run, end - begin)
+
+    def _events(
+        self, data: bytes, sizes: list[int], arrivals: list[int]
+    ) -> tuple[int, list[int], NDArray[np.bool_], list[list[Any]]]:
+        """Read messages into the columns: how many events, how many of each, which must be read the common way, and
+        what the series' columns hold."""
+        if (room := len(data) // _SHORTEST + 1) > len(self._numbers):
+            self._make_room(room)
+        arrived = np.array(arrivals, np.int64)
+        bounds = np.empty((len(sizes), 3), np.int64)
+        # Smaller numbers are seconds.
+        bounds[:, 0] = np.maximum(arrived - times.MAX_BEHIND, times.MILLISECONDS_FROM)
+        bounds[:, 1], bounds[:, 2] = arrived + times.MAX_AHEAD, min(MAX_ITEMS, kpl.MAX_USER_RECORDS)
+        counts = np.empty(len(sizes), np.int64)
+        into = (self._numbers, self._moments, self._values, self._unread, _POWERS)
+        text = np.frombuffer(data, np.uint8)
+        unread, lookups = _read(text, np.cumsum(sizes), bounds, self._texts, into, counts)
+        common = counts < 0
+        counts[common] = 0
+        after = np.cumsum(counts)
+        count = int(after[-1])
+        alone: list[_Alone] = []
+        if unread:
+            left = self._unread[:unread]
+            of = np.searchsorted(after, left[:, 0], side="right").tolist()
+            for (place, first, last), record in zip(left.tolist(), of, strict=True):
+                if self._numbers[place] >= 0:
+                    self._values[place] = float(data[first:last]) + 0.0  # as everywhere, -0.0 is the plain zero
+                    continue
+                try:
+                    alone.append(self._one(data[first:last], first, place, arrivals[record]))
+                except (Refused, *native.UNREADABLE):
+                    common[record] = True
+            bad = np.flatnonzero(~np.isfinite(self._values[:count]))
+            common[np.searchsorted(after, bad, side="right")] = True
+        # What is learned is no use lookup: it has not been expected, but will be.
+        learned = self._learn(text, alone)
+        if count >= _MANY and 2 * (lookups - learned) > count:
+            self._resting = _REST
+        self._passed += count
+        numbers = self._numbers[:count]
+        series = [known[numbers].tolist() for known in self._series]
+        for one in alone:
+            for column, value in zip(series, one.series, strict=True):
+                column[one.place] = value
+        return count, counts.tolist(), common, series
+
+    def _one(self, text: bytes, begin: int, place: int, arrival: int) -> _Alone:
+        """Read a text without a template. Raises as reading it does."""
+        wire: MetricWire = native.parse(text)
+        series = native.series_of(wire)
+        moment = times.milliseconds(wire.timestamp)
+        times.check(moment, arrival, moment)
+        self._moments[place], self._values[place] = moment, wire.value + 0.0
+        return _Alone(place, begin, text, wire, series)
 
     def _make_room(self, size: int) -> None:
         self._numbers, self._moments, self._values = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
-        self._inexact = np.empty((size, 3), np.int64)
+        self._unread = np.empty((size, 3), np.int64)
 
     # ------------------------------------------------------------------ learning
 
-    def learn(self, users: Sequence[bytes]) -> None:
-        """Make templates of user records that were read the common way, where they are native metrics."""
-        self._passed += len(users)
-        found = np.empty(4, np.int64)
-        for data in users:
-            text = np.frombuffer(data, np.uint8)
-            if len(data) > _LONGEST or not _numbers(text, 0, len(text), found):
-                continue
-            if _lookup(text, 0, len(text), found, *self._texts) >= 0:
-                continue
-            if self._count >= _TEMPLATES:
-                if self._passed < _WORTH * _TEMPLATES:
-                    return
-                self._clear()
-                self._passed = 0
-            series, time_first = _understood(data, found.tolist())
-            if series is not None:
-                self._add(text, found, series, time_first=time_first)
-
-    def _add(self, text: Bytes, found: Table, series: Series, *, time_first: bool) -> None:
-        place = _hash(text, 0, len(text), found, _WEIGHTS)
-        probes = (place + np.arange(_PROBES)) % _PLACES
-        free = np.flatnonzero(self._places[probes] < 0)
-        if not len(free):
-            return
-        number = self._count
-        begin = int(self._table[number - 1, _END]) if number else 0
-        pieces = (text[: found[0]], text[found[1] : found[2]], text[found[3] :])
-        bounds = begin + np.cumsum([0, *map(len, pieces)])
-        while bounds[-1] > len(self._pool):
-            self._pool = np.resize(self._pool, 2 * len(self._pool))
-        self._pool[begin : bounds[-1]] = np.concatenate(pieces)
-        if number >= len(self._table):
+    def _learn(self, text: Bytes, alone: list[_Alone]) -> int:
+        """Make templates of texts that were read alone, as far as they can be such; returns how many there are more."""
+        alone = alone[: _TEMPLATES - self._count]
+        if not alone:
+            return 0
+        spans = np.array([(one.begin, one.begin + len(one.text), 0, 0, 0, 0, 0) for one in alone], np.int64)
+        _find(text, spans)
+        for number, (one, span) in enumerate(zip(alone, spans[:, 2:6].tolist(), strict=True)):
+            spans[number, 6] = _order(one, span) if span[3] else _NONE
+        size = int((spans[:, 1] - spans[:, 0]).sum()) + int(self._table[self._count - 1, _END])
+        if size > len(self._pool):
+            self._pool = np.concatenate([self._pool, np.zeros(max(len(self._pool), size), np.uint8)])
+        while self._count + len(alone) > len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
             self._series = np.concatenate([self._series, np.empty_like(self._series)], axis=1)
-        self._table[number] = [*bounds, time_first, -1]
-        for column, one in zip(self._series, series, strict=True):
-            column[number] = one
-        self._count += 1
-        self._places[probes[free[0]]] = number
+        before = self._count
+        for number in np.flatnonzero(_keep(text, spans, *self._texts, before)).tolist():
+            for column, value in zip(self._series, alone[number].series, strict=True):
+                column[self._count] = value
+            self._count += 1
+        return self._count - before
 
 
 def _stretches(records: Sequence[StreamRecord]) -> Iterator[tuple[int, int]]:
@@ -488,20 +598,16 @@ def _stretches(records: Sequence[StreamRecord]) -> Iterator[tuple[int, int]]:
         yield begin, len(records)
 
 
-def _give(batch: EventBatch, found: tuple[list[Any], ...], offset: int, begin: int, end: int) -> None:
-    """Append the events of the records from ``begin`` to before ``end`` of a stretch, which begins at ``offset``."""
-    if begin == end:
-        return
-    *columns, sizes, arrivals, after = found
-    events = slice(after[begin] - sizes[begin], after[end - 1])
+def _give(batch: EventBatch, columns: list[list[Any]], first: int, counts: list[int], arrivals: list[int]) -> None:
+    """Append the events of records that follow one another, of which ``first`` is the first one's index."""
     known: tuple[list[Any], ...] = (batch.resource, batch.series, batch.metric, batch.unit, batch.dimensions)
     for column, values in zip((*known, batch.timestamp, batch.value), columns, strict=True):
-        column += values[events]
-    batch.item += [0] * (events.stop - events.start)
-    for index in range(begin, end):
-        batch.record += [offset + index] * sizes[index]
-        batch.sub_sequence += range(sizes[index])
-        batch.arrival += [arrivals[index]] * sizes[index]
+        column += values
+    batch.item += [0] * sum(counts)
+    for index, (count, arrival) in enumerate(zip(counts, arrivals, strict=True), first):
+        batch.record += [index] * count
+        batch.sub_sequence += range(count)
+        batch.arrival += [arrival] * count
 
 
 def _message(data: bytes) -> bytes:
@@ -512,21 +618,22 @@ def _message(data: bytes) -> bytes:
     return message
 
 
-def _understood(data: bytes, found: list[int]) -> tuple[Series | None, bool]:
-    """What a text says besides its two numbers, and whether the first one is the time; None where that is not sure.
+def _order(alone: _Alone, span: list[int]) -> int:
+    """Which of a text's two numbers is the time and which the value, if they are.
 
-    The text is read with other numbers in these places: they must come back as time and value.
+    The text is read with other numbers in these places: they must come back, and nothing else be different.
     """
-    first, first_end, second, second_end = found
-    for time_first, numbers in ((True, (b"123456789012", b"0.5")), (False, (b"0.5", b"123456789012"))):
-        trial = data[:first] + numbers[0] + data[first_end:second] + numbers[1] + data[second_end:]
+    text, wire = alone.text, alone.wire
+    first, first_end, second, second_end = (at - alone.begin for at in span)
+    for order, numbers in ((_TIME, (b"123456789012", b"0.5")), (_VALUE, (b"0.5", b"123456789012"))):
         try:
-            wire: MetricWire = native.parse(trial)
-            if wire.timestamp == 123456789012 and wire.value == 0.5:
-                return native.series_of(wire), time_first
-        except (Refused, *native.UNREADABLE):
+            trial = native.parse(text[:first] + numbers[0] + text[first_end:second] + numbers[1] + text[second_end:])
+        except native.UNREADABLE:
             continue
-    return None, False
+        if (trial.timestamp, trial.value) == (123456789012, 0.5):
+            same = (trial.resource, trial.metric, trial.unit) == (wire.resource, wire.metric, wire.unit)
+            return order if same and bytes(trial.dimensions) == bytes(wire.dimensions) else _NONE
+    return _NONE
 
 
 _reader: list[Reader] = []

@@ -52,7 +52,7 @@ def _decode_compiled(records: Sequence[StreamRecord], batch: EventBatch) -> None
     reader = compiled.reader()
     with reader.lock:
         for index in reader.read(records, batch):
-            reader.learn(_record(Sink(batch, index, records[index])))
+            _record(Sink(batch, index, records[index]))
 
 
 @cache
@@ -60,14 +60,11 @@ def _numba_is_here() -> bool:
     return find_spec("numba") is not None
 
 
-def _record(sink: Sink) -> Sequence[bytes]:
-    """Read a record; returns the user records of an aggregate that could be read."""
+def _record(sink: Sink) -> None:
     data = sink.record.data
-    users: list[bytes] = []
     try:
         if data.startswith(kpl.MAGIC):
-            keys, users = kpl.deaggregate(data)
-            _users(sink, keys, users)
+            _users(sink, *kpl.deaggregate(data))
         else:
             _users(sink, [sink.partition_key], [data])
     except Refused as refusal:
@@ -82,7 +79,6 @@ def _record(sink: Sink) -> Sequence[bytes]:
             ),
             data,
         )
-    return users
 
 
 def _users(sink: Sink, keys: kpl.Keys | list[str], users: list[bytes]) -> None:
