@@ -5,7 +5,7 @@ Stands between the scoring core and the correlation bank. Knows neither AWS nor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -32,11 +32,11 @@ class Named(Protocol):
 class Correlations:
     """The lanes of a shard's hosts, by the slots of the scoring core.
 
-    ``info`` and ``rules`` are the core's own lists, by slot.
+    ``info`` is the core's own list, by slot; ``rule`` tells a slot's rule.
     """
 
-    def __init__(self, info: Sequence[Named | None], rules: Sequence[Rule]) -> None:
-        self._info, self._rules = info, rules
+    def __init__(self, info: Sequence[Named | None], rule: Callable[[int], Rule]) -> None:
+        self._info, self._rule = info, rule
         self.bank = CorrelationBank()
         self.host = np.full(64, -1, np.int32)
         self.lane = np.full(64, -1, np.int8)
@@ -88,7 +88,7 @@ class Correlations:
         heads = [names[at] for at in begins]
         if self._free or len(set(heads)) < len(heads) or not self._host_of.keys().isdisjoint(heads):
             for at, name in zip(chosen.tolist(), names, strict=True):
-                self.watch(start + at, name, self._rules[start + at])
+                self.watch(start + at, name, self._rule(start + at))
             return
         first = self.bank.add_many(len(heads))
         self._resources.extend(heads)
@@ -192,7 +192,7 @@ class Correlations:
             return _revised(episode, "closed", one.at)
         there = {lane: slot for lane, slot in enumerate(self._slot[one.host].tolist()) if slot >= 0}
         names = {lane: info.series for lane, slot in there.items() if (info := self._info[slot]) is not None}
-        rule = self._rules[there[one.lane]] if one.lane in names else None
+        rule = self._rule(there[one.lane]) if one.lane in names else None
         if episode is not None or rule is None or rule.muted(one.at):
             return None
         shares = {names[lane]: round(share, 3) for lane, share in enumerate(one.shares) if share > 0 and lane in names}

@@ -232,8 +232,7 @@ class Scorer:
         self.heard = False
         self.resources: dict[str, dict[str, int]] = {}
         self.info: list[SeriesInfo | None] = []
-        self.rules: list[Rule] = []
-        self.correlations = Correlations(self.info, self.rules)
+        self.correlations = Correlations(self.info, self.rule)
         self.episodes: dict[tuple[str, str, str], Episode] = {}
         self.limited: set[str] = set()
         self.alarm_times: dict[tuple[str, str], int] = {}
@@ -277,11 +276,10 @@ class Scorer:
         rule = self.config.rule(resource, metric)
         if self._free:
             slot = self._free.pop()
-            self.info[slot], self.rules[slot] = info, rule
+            self.info[slot] = info
         else:
             slot = len(self.info)
             self.info.append(info)
-            self.rules.append(rule)
             self._grow(slot + 1)
         known[info.series] = slot
         for name, column in self.core.items():
@@ -313,6 +311,10 @@ class Scorer:
             self.ceiling = np.append(self.ceiling, np.inf if high is None else high)
             self.allowance = np.append(self.allowance, rule.false_alarm_rate)
         self.obeyed[slots] = number
+
+    def rule(self, slot: int) -> Rule:
+        """The rule that a series obeys."""
+        return self._by_number[int(self.obeyed[slot])]
 
     def _take_row(self, name: str) -> int:
         bank = self.banks[name]
@@ -655,7 +657,7 @@ class Scorer:
         obeyed = self.obeyed[slots]
         outside = (v < self.floor[obeyed]) | (v > self.ceiling[obeyed])
         for index in np.flatnonzero((part >= 0) & self.special[obeyed] & ((level > 0) | outside)):
-            rule = self.rules[int(slots[index])]
+            rule = self.rule(int(slots[index]))
             found, at = verdicts[int(part[index])], place[index]
             wrong_way = (rule.direction == "up" and v[index] < found.expected[at]) or (
                 rule.direction == "down" and v[index] > found.expected[at]
@@ -1002,7 +1004,7 @@ class Scorer:
         chosen: list[int] = slots.tolist()
         if not self.config.rules:
             return chosen
-        muted = [slot for slot in chosen if self.rules[slot].muted(self.watermark)]
+        muted = [slot for slot in chosen if self.rule(slot).muted(self.watermark)]
         for name in ("due", "due_alone"):
             self.core[name][muted] = np.maximum(self.core[name][muted], self.active + 1)
         self.dirty[muted] = True
@@ -1036,7 +1038,7 @@ class Scorer:
 
     def _cap(self, slots: list[int]) -> int:
         """The worst severity that the rules of some series allow."""
-        return max(SEVERITY_ORDER[self.rules[slot].at_most] for slot in slots)
+        return max(SEVERITY_ORDER[self.rule(slot).at_most] for slot in slots)
 
     def _host_still_silent(self, resource: str, slots: list[int], outcome: Outcome) -> None:
         """A host that is silent for twice as long pages: until then it may have been restarted."""
@@ -1063,7 +1065,7 @@ class Scorer:
             info.series,
             info.metric,
             last + round(interval),
-            min(2, SEVERITY_ORDER[self.rules[slot].at_most]),
+            min(2, SEVERITY_ORDER[self.rule(slot).at_most]),
             message,
             detector="silence",
             interval=interval,

@@ -300,7 +300,6 @@ def _equip(scorer: Scorer, start: int) -> None:
     new = slice(start, len(scorer.info))
     scorer._grow(len(scorer.info))
     rules = [scorer.config.rule(info.resource, info.metric) for info in fresh]
-    scorer.rules.extend(rules)
     identity = np.array([id(rule) for rule in rules], np.uint64)  # the configuration holds every rule once
     for rule in {id(rule): rule for rule in rules}.values():
         mine = start + np.flatnonzero(identity == id(rule))
