@@ -395,7 +395,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     for size, one in found["rates"].items():
         table.add_row(
             f"{int(size):,}", f"{one['eventsPerSecond']:,}", f"{one['slowest']:,}", f"{one['fastest']:,}",
-            f"{one['shareOfSmallest']:.2f}", f"{one['bytesASeries']:,}", f"{one['bytesAFurtherSeries']:,}", f"{one['beside']:,}",
+            f"{one['shareOfSmallest']:.2f}", f"{one['bytesASeries']:,}", f"{one['bytesAFurtherSeries']:,}",
+            f"{one['beside']:,}",
         )  # fmt: skip
     console.print(table)
     table = Table("fit", "sizes", "ms", "a thousand", "R²", "change over the range", title="Straight lines")
