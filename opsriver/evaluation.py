@@ -504,7 +504,7 @@ def named(names: Sequence[str], file: Path | None) -> dict[str, DetectorConfig]:
         except ValueError as error:
             raise Problem(f"--detector: {error}") from None
         if found[name].rules[0].detector == "off":
-            raise Problem("--detector off judges nothing; name seasonal or a river model")
+            raise Problem("--detector off judges nothing; name seasonal, deep or a river model")
     if file:
         found[file.name] = load_configuration(file)
     return found

@@ -133,16 +133,20 @@ class Outcome:
 
 
 def default_banks(config: DetectorConfig | None = None, *, compiled: bool | None = None) -> dict[str, Bank]:
-    """The default detector's bank and those of the river models that a configuration names, by name.
+    """The default detector's bank and those of the others that a configuration names, by name.
 
-    river is imported only where a rule names one of its models. ``compiled`` is the seasonal bank's:
+    The deep detector and river are imported only where a rule names them. ``compiled`` is the seasonal bank's:
     False keeps it to NumPy where numba is installed.
     """
     from stream_processors.detectors.seasonal.bank import SeasonalBank
 
     banks: dict[str, Bank] = {SeasonalBank.name: SeasonalBank(compiled=compiled)}
     for rule in config.rules if config else ():
-        if rule.detector not in OWN and rule.bank not in banks:
+        if rule.detector == "deep" and rule.bank not in banks:
+            from stream_processors.detectors.deep.bank import DeepBank
+
+            banks[DeepBank.name] = DeepBank()
+        elif rule.detector not in OWN and rule.bank not in banks:
             from stream_processors.detectors.river_adapter import river_bank
 
             banks[rule.bank] = river_bank(rule.detector, rule.parameters)

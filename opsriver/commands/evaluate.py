@@ -25,7 +25,7 @@ MOST_PICTURES = 40
 def evaluate(
     folders: Annotated[list[Path], typer.Argument(help="Folders of labelled series (data/, labels/) or simulated fleets.")],
     detector: Annotated[
-        list[str] | None, typer.Option("--detector", help="seasonal, or a river model's import path; may be repeated.")
+        list[str] | None, typer.Option("--detector", help="seasonal, deep, or a river model's import path; may be repeated.")
     ] = None,
     detectors: Annotated[Path | None, typer.Option(help="Detector configuration (TOML), judged as a whole.")] = None,
     truth: Annotated[bool, typer.Option("--truth", help="Take folders as fleets with truth.json, labels or not.")] = False,

@@ -16,8 +16,8 @@ import msgspec
 
 from stream_processors.detectors import allowed
 
-OWN = ("seasonal", "off")
-"""Detectors other than river's: the default one, and none."""
+OWN = ("seasonal", "deep", "off")
+"""Detectors other than river's: the default one, the one for series that matter, and none."""
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) per (?:(\d{1,6}(?:\.\d{1,6})?) )?(hour|day|week|month|year)s?")
 _MILLISECONDS = {"hour": 3.6e6, "day": 8.64e7, "week": 6.048e8, "month": 30 * 8.64e7, "year": 365 * 8.64e7}
 
@@ -70,7 +70,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How series are watched whose resource and metric match the patterns (``*``, ``?``, ``[…]``).
 
-    ``detector`` is ``seasonal``, ``off`` or the import path of a river model that
+    ``detector`` is ``seasonal``, ``deep``, ``off`` or the import path of a river model that
     ``allowed.MODELS`` names, to which ``parameters`` go. With ``direction`` ``up`` or ``down`` only
     values above or below the expected one are reported. ``at_most`` bounds the severity, of silence too. ``bounds``
     make values outside HIGH. ``false_alarms``, such as ``1 per 30 days``, sets how often ordinary

@@ -180,7 +180,10 @@ class SeasonalBank(Bank):
     name: ClassVar[str] = "seasonal"
     version: ClassVar[int] = 3
     families: ClassVar[tuple[str, ...]] = _FAMILIES
-    row_bytes: ClassVar[int] = 8 * len(_COLUMNS) + (8 + 2) * _BINS + 4 * _DAY_BINS
+    _record: ClassVar[np.dtype[np.void]] = np.dtype(
+        [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
+    )
+    row_bytes: ClassVar[int] = _record.itemsize
 
     def __init__(self, rows: int = 0, *, without: Collection[str] = (), compiled: bool | None = None) -> None:
         if unknown := set(without) - {*_FAMILIES, SINGLE}:
@@ -434,6 +437,7 @@ class SeasonalBank(Bank):
         loudness = s[_GAIN : _GAIN + len(_FAMILIES)]
         moved_gains = bool(loudness.any())  # without feedback every gain is 1
         gains = _GAINS[_level(loudness)] if moved_gains else np.ones((1, 1))
+        self._further(families, rows[:count], time[:count], bounded[:count], interval[:count])
         smooth = np.maximum(_SMOOTH, interval)
         smoothing = 1.0 - np.exp(-lapse / smooth)
         for family in self._without:
@@ -522,6 +526,14 @@ class SeasonalBank(Bank):
             interval=np.where(interval > 0.0, interval, np.nan)[real],
         )
 
+    def _further(
+        self, families: FloatArray, rows: IntArray, time: FloatArray, value: FloatArray, interval: FloatArray
+    ) -> None:
+        """Evidence of more channels than these, added into ``families`` of shape (families, lanes); here there is none.
+
+        ``value`` is bounded and relative to the first one; lanes behind the rows are padding.
+        """
+
     def _parts(self) -> dict[str, NDArray[np.generic]]:
         return {"state": self._state, "bins": self._bins, "visits": self._visits, "reached": self._reached}
 
@@ -550,7 +562,7 @@ class SeasonalBank(Bank):
 
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian."""
-        block = np.empty(len(rows), _RECORD)
+        block = np.empty(len(rows), self._record)
         for name, part in self._parts().items():
             block[name] = part[rows]
         return block.tobytes()
@@ -563,7 +575,7 @@ class SeasonalBank(Bank):
         if len(data) != len(rows) * self.row_bytes:
             message = f"the state of {len(rows)} rows has {len(rows) * self.row_bytes} bytes, not {len(data)}"
             raise ValueError(message)
-        block = np.frombuffer(data, _RECORD)
+        block = np.frombuffer(data, self._record)
         for name, part in self._parts().items():
             part[rows] = block[name]
 
@@ -580,11 +592,6 @@ class SeasonalBank(Bank):
             at = _AT[f"gain{family}"]
             moved = np.nan_to_num(state[at]) + (1.0 if missed else -1.0)
             state[at] = min(max(moved, -float(_LOUDNESS)), float(_LOUDNESS))
-
-
-_RECORD = np.dtype(
-    [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
-)
 
 
 def _kernel() -> ModuleType:
