@@ -58,7 +58,7 @@ def ordered(*parts: list[Event | Signal]) -> list[Event | Signal]:
         ('[[rules]]\nfalse_alarms = "0 per day"', ["'0 per day'", "1 per 30 days"]),
         ('[[rules]]\nfalse_alarms = "1 per 0 days"', ["'1 per 0 days'", "1 per 30 days"]),
         ("[[rules]]\nfalse_alarms = 3", ["rules[0].false_alarms", "not '3'"]),
-        ('[[rules]]\ndetector = "magic"', ["'magic'", "seasonal, off", "river.anomaly.LODA"]),
+        ('[[rules]]\ndetector = "magic"', ["'magic'", "seasonal, deep, off", "river.anomaly.LODA"]),
         ('[[rules]]\ndetector = "river.anomaly.Magic"', ["'river.anomaly.Magic'", "allowed are"]),
         ('[[rules]]\ndetector = "river.anomaly.LODA"\nparameters = {n_bins = inf}', ["n_bins = inf", "from 2 to 200"]),
         ('[[rules]]\ndetector = "river.anomaly.LODA"\nparameters = {n_bins = nan}', ["n_bins = nan", "from 2 to 200"]),
