@@ -83,8 +83,9 @@ class Run:
             events = []
             for host in range(part, HOSTS, TICKS):
                 name = f"host-{host:03d}"
-                for metric in METRICS:
-                    value = 900.0 if host in faulty and metric == METRICS[0] else 50.0 + (host * 7 + second * 3) % 11
+                fault = f"{METRICS[0]}.{host}"  # its own: the same on several hosts would be told as one group
+                for metric in (fault, METRICS[1]):
+                    value = 900.0 if host in faulty and metric == fault else 50.0 + (host * 7 + second * 3) % 11
                     body = {"resource": name, "metric": metric, "timestamp": stamp, "value": value, "unit": "Percent"}
                     events.append((name, json.dumps(body).encode()))
             self.behind = max(self.behind, time.monotonic() - due)

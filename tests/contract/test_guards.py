@@ -353,9 +353,7 @@ def gaps(interval: str) -> tuple[dict[str, Seen], dict[str, int]]:
 
 
 @pytest.mark.parametrize("kind", ["steady", "counter", "restarted"])
-@pytest.mark.parametrize(
-    "interval", failing(list(INTERVALS), SLOW, "the first sample after a gap counts as eight: about one in eight pages")
-)
+@pytest.mark.parametrize("interval", INTERVALS)
 def test_after_a_gap_of_hours_or_days_at_most_one_series_in_twenty_pages(interval: str, kind: str) -> None:
     seen, goes_on = gaps(interval)
     mine = [name for name in goes_on if name.startswith(kind)]

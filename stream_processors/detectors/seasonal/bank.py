@@ -53,7 +53,8 @@ It is at least one typical interval, as a single sample of an hour is no more ce
 _FEWEST = 48.0
 """What an ordinary day reaches is learned over a day or so many typical intervals: of fewer the peak is chance."""
 _LONGEST_STEP = 8.0
-"""A gap counts as at most this many typical intervals."""
+"""A gap longer than this many typical intervals counts as one of them: nobody knows what was in it, and one sample after it
+must not weigh as many."""
 
 _QUIET = 4.0
 """Evidence starts near this many mean squares, i.e. twice the ordinary size."""
@@ -299,7 +300,7 @@ class SeasonalBank(Bank):
         )
         moved = np.where((n < 2.0) | (interval <= 0.0), elapsed, moved)
         np.copyto(interval, moved, where=elapsed > 0.0)
-        lapse = np.minimum(elapsed, _LONGEST_STEP * interval)
+        lapse = np.where(elapsed > _LONGEST_STEP * interval, interval, elapsed)
         age = time - column["first"]
         first_gain = 1.0 / (n + 1.0)
         v = value - column["origin"]

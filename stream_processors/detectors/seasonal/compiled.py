@@ -233,7 +233,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             moved = elapsed if n < 2.0 or interval <= 0.0 else interval * factor
             if elapsed > 0.0:
                 interval = s[_INTERVAL] = moved
-            lapse = _least(elapsed, _LONGEST_STEP * interval)
+            lapse = interval if elapsed > _LONGEST_STEP * interval else elapsed
             age = time - s[_FIRST]
             first_gain = 1.0 / (n + 1.0)
             v = value - s[_ORIGIN]
