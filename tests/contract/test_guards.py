@@ -111,9 +111,9 @@ def ordinary(kind: str, stamps: IntArray, seed: int) -> FloatArray:
         return np.full(count, 7.5)
     if kind == "binary":  # a health check
         return np.ones(count)
-    if kind == "counter":  # bytes since start, restarted twice
+    if kind == "counter":  # bytes since start, restarted four times
         values = np.cumsum(np.maximum(0.0, rng.normal(1, 0.15, count)) * (stamps[1] - stamps[0]) / 1000)
-        for restart in (count // 3, count // 2):
+        for restart in (count // 5, count // 3, count // 2, 2 * count // 3):
             values[restart:] -= values[restart] * 0.999
         return values
     if kind == "percentage":
