@@ -162,3 +162,17 @@ def test_its_series_survive_a_snapshot_of_the_shard():
     assert insights == expected
     assert any(insight.detector == "deep" for insight in insights)
     assert snapshot.encode(second) == snapshot.encode(straight)
+
+
+@pytest.mark.parametrize("period", [20, 37])
+def test_a_rhythm_that_is_none_of_the_day_falls_out_of_step_and_is_paged(period):
+    """Pulses of 100 or 185 minutes come for five hours when they should not: every single value is an ordinary one."""
+    count, at = 13 * 288, 12 * 288
+    on = np.arange(count) % period < 0.4 * period
+    on[at : at + 60] ^= True
+    stamps = times(count, FIVE)
+    values = np.where(on, 10.0, 0.0)[:, None] + 0.7 * np.random.default_rng(3).normal(size=(count, 12))
+    deep, usual = (run(bank, stamps, values).pages for bank in (DeepBank(12), SeasonalBank(12, compiled=False)))
+    assert not deep[:at].any()
+    assert deep[at : at + 72].any(axis=0).all()
+    assert usual[at : at + 72].any(axis=0).sum() < 12
