@@ -1,4 +1,4 @@
-"""A short, bounded load on this machine, for the agent to see: two busy processes and some memory."""
+"""A short, bounded load on this machine, for the agent to see: a busy process a core, and some memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import psutil
 SHARE = 0.2
 """Share of the machine's memory that is taken, all at once, as a runaway process would."""
 LARGEST = 4 * 1024**3
-PROCESSES = 2
 _CODE = """
 import sys, time
 size, seconds = int(sys.argv[1]), float(sys.argv[2])
@@ -33,8 +32,9 @@ class Load:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Load:
-        command = [sys.executable, "-c", _CODE, str(self.bytes // PROCESSES), str(self._seconds)]
-        self._processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(PROCESSES)]
+        cores = psutil.cpu_count() or 2
+        command = [sys.executable, "-c", _CODE, str(self.bytes // cores), str(self._seconds)]
+        self._processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(cores)]
         return self
 
     def begin(self) -> None:

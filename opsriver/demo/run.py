@@ -30,6 +30,13 @@ from schemas.insights import PAGING_SEVERITIES, Insight
 from stream_processors.state.checkpoint import Checkpoint
 
 OWN_HOST = "this-machine"
+DETECTORS = f"""
+[[rules]]
+resource = "{OWN_HOST}"
+metric = "cpuUsage"
+bounds = {{ high = 90.0 }}
+"""
+"""This machine is known for a minute only, too short to tell how wild a value is: of its CPU a bound says what is too much."""
 STEP_SECONDS = 1.0
 """Wall-clock time in which one sample of the fleet passes in the live part."""
 AGENT_INTERVAL = 1.0
@@ -68,7 +75,9 @@ class Demo:
     def run(self) -> dict[str, Any]:
         """Run to the end and return the summary; ``ok`` tells whether both alerts really arrived."""
         began = time.monotonic()
-        self._stack = embedded.start(self._state, note=self._note)
+        rules = self._state / "detectors.toml"
+        rules.write_text(DETECTORS)
+        self._stack = embedded.start(self._state, note=self._note, detectors=rules)
         self._checkpoint = Checkpoint(
             self._stack.client("dynamodb"), self._stack.client("s3"), table=self._out("CheckpointTableName"),
             bucket=self._out("StateBucketName"), stream=self._out("EventStreamName"),
