@@ -36,7 +36,7 @@ resource = "{OWN_HOST}"
 metric = "cpuUsage"
 bounds = {{ high = 90.0 }}
 """
-"""This machine is known for a minute only, too short to tell how wild a value is: of its CPU a bound says what is too much."""
+"""This machine is known for a minute only, too short to tell how wild a value is: a bound says what is too much CPU."""
 STEP_SECONDS = 1.0
 """Wall-clock time in which one sample of the fleet passes in the live part."""
 AGENT_INTERVAL = 1.0
@@ -76,6 +76,7 @@ class Demo:
         """Run to the end and return the summary; ``ok`` tells whether both alerts really arrived."""
         began = time.monotonic()
         rules = self._state / "detectors.toml"
+        self._state.mkdir(parents=True, exist_ok=True)
         rules.write_text(DETECTORS)
         self._stack = embedded.start(self._state, note=self._note, detectors=rules)
         self._checkpoint = Checkpoint(
