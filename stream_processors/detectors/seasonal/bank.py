@@ -85,6 +85,8 @@ _TAIL_MEMORY = 30 * DAY
 _TAIL_CUT = 4.0
 """An excess counts as at most this many mean excesses; 0.065 undoes the cut's bias of the shape."""
 _SHAPE_BIAS, _SHAPE_LEAST, _SHAPE_MOST = 0.065, 1e-3, 0.15
+_KNOWN = 4.0
+"""Days after which a series' tail is trusted as it is: that long a rhythm, its workdays and its bursts show themselves."""
 _RARE = 365 * DAY
 """A single value pages when the fitted tail expects it, on one side, about once in this time."""
 
@@ -467,11 +469,11 @@ class SeasonalBank(Bank):
         few = np.flatnonzero(rarity)
         if len(few) and self._singles:
             known = days_known[few]
-            shortest = np.maximum(MINUTE * (1.0 - known / 2.0), 1.0)
+            shortest = np.maximum(MINUTE * (1.0 - known / _KNOWN), 1.0)
             wanted = _log(np.maximum(_RARE / np.maximum(interval[few], shortest), 2.0))
             alone = 0.5 * rarity[few] / (wanted * np.maximum(1.0, column["tail_factor"][few]))
-            # Before two days have shown the rhythm, a single value must be rarer by up to this power.
-            alone /= 1.0 + 1.4 * np.maximum(1.0 - known / 2.0, 0.0)
+            # Before some days have shown the rhythm, a single value must be rarer by up to this power.
+            alone /= 1.0 + 1.4 * np.maximum(1.0 - known / _KNOWN, 0.0)
             single[few] = np.minimum(alone * (gains[0, few] if moved_gains else 1.0), 1.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)

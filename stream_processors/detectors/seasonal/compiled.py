@@ -45,6 +45,7 @@ from stream_processors.detectors.seasonal.bank import (
     _GRAIN,
     _HABIT,
     _HALF_HOUR,
+    _KNOWN,
     _LANES,
     _LARGEST,
     _LONGEST_STEP,
@@ -367,7 +368,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
             # for the second kernel
             days_known = age / DAY
-            shortest = _most(MINUTE * (1.0 - days_known / 2.0), 1.0)
+            shortest = _most(MINUTE * (1.0 - days_known / _KNOWN), 1.0)
             logs[_LOG_WANTED, i] = _most(_RARE / _most(interval, shortest), 2.0)
             logs[_LOG_ORDINARY, i] = _most(_most(DAY, _FEWEST * interval) / _most(interval, 1.0), 2.0)
             memory = _most(_SMOOTH, interval)
@@ -437,7 +438,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             divisor = _BASE + s[_USUAL] + _YOUNG / (1.0 + days_known)
             slow_strength = evidence / divisor
             single = 0.5 * rarity / (logs[_LOG_WANTED, i] * _most(1.0, s[_TAIL_FACTOR]))
-            single /= 1.0 + 1.4 * _most(1.0 - days_known / 2.0, 0.0)
+            single /= 1.0 + 1.4 * _most(1.0 - days_known / _KNOWN, 0.0)
             single = _least(single * loud[0], 1.0)
             strength = _least(_most(slow_strength, single), _BAR_TOP)
             strength = strength if strength >= 1e-6 else 0.0
