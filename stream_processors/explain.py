@@ -68,6 +68,7 @@ FAMILIES = {
     "time of day": "unusual for the time of day",
     "time of week": "unusual for the hour of the week",
     "range": "outside of the range seen so far",
+    "course": "a course or a range not seen so far",
     "level": "shifted level",
     "restlessness": "unusual restlessness",
     "trend": "steady trend",

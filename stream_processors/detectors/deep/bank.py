@@ -59,6 +59,7 @@ class DeepBank(SeasonalBank):
 
     name: ClassVar[str] = "deep"
     version: ClassVar[int] = 1
+    families: ClassVar[tuple[str, ...]] = tuple("course" if name == "range" else name for name in SeasonalBank.families)
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
         [
             *((name, SeasonalBank._record[name]) for name in SeasonalBank._record.names or ()),

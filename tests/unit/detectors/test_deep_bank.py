@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from stream_processors import explain
 from stream_processors.detectors.config import ConfigurationError, DetectorConfig, Rule, parse
 from stream_processors.detectors.deep.bank import DeepBank
 from stream_processors.detectors.deep.estimator import DeepDetector
@@ -176,3 +177,9 @@ def test_a_rhythm_that_is_none_of_the_day_falls_out_of_step_and_is_paged(period)
     assert not deep[:at].any()
     assert deep[at : at + 72].any(axis=0).all()
     assert usual[at : at + 72].any(axis=0).sum() < 12
+
+
+def test_every_family_has_its_words_in_an_explanation():
+    assert "course" in DeepBank.families
+    assert "range" not in DeepBank.families
+    assert set(DeepBank.families) <= set(explain.FAMILIES)
