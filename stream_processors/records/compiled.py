@@ -81,39 +81,8 @@ def _py_numeric(c: int) -> bool:
 _numeric = _jit(_py_numeric)
 
 
-def _py_numbers(data: Bytes, begin: int, end: int, found: Table) -> bool:
-    """Where the two numbers are that are members of a text's outermost object; False if there are not just two."""
-    count = depth = 0
-    at = begin
-    while at < end:
-        c = data[at]
-        if c == 34:  # "
-            at += 1
-            while at < end and data[at] != 34:
-                at += 2 if data[at] == 92 else 1  # \
-        elif c == 123 or c == 91:  # { [
-            depth += 1
-        elif c == 125 or c == 93:  # } ]
-            depth -= 1
-        elif depth == 1 and (_digit(c) or c == 45):
-            if count == 2:
-                return False
-            found[2 * count] = at
-            while at < end and _numeric(data[at]):
-                at += 1
-            found[2 * count + 1] = at
-            count += 1
-            continue
-        at += 1
-    return count == 2 and at == end
-
-
-_numbers = _jit(_py_numbers)
-
-
-def _py_head(data: Bytes, begin: int, end: int) -> int:
-    """Where the first number is that is a member of a text's outermost object, or its end."""
-    depth = 0
+def _py_next(data: Bytes, begin: int, end: int, depth: int) -> int:
+    """Where the next number is that is a member of a text's outermost object, or the text's end."""
     at = begin
     while at < end:
         c = data[at]
@@ -131,7 +100,24 @@ def _py_head(data: Bytes, begin: int, end: int) -> int:
     return end
 
 
-_head = _jit(_py_head)
+_next = _jit(_py_next)
+
+
+def _py_numbers(data: Bytes, begin: int, end: int, found: Table) -> bool:
+    """Where the two numbers are that are members of a text's outermost object; False if there are not just two."""
+    at = _next(data, begin, end, 0)
+    for number in range(2):
+        if at == end:
+            return False
+        found[2 * number] = at
+        while at < end and _numeric(data[at]):
+            at += 1
+        found[2 * number + 1] = at
+        at = _next(data, at, end, 1)
+    return bool(at == end)
+
+
+_numbers = _jit(_py_numbers)
 
 
 def _py_hash(data: Bytes, begin: int, end: int, weights: NDArray[np.uint64]) -> int:
@@ -315,7 +301,7 @@ def _py_lookup(
 ) -> tuple[int, int, float, bool]:
     """The template of a text, or -1, and what ``parse`` finds."""
     places, table, pool, weights = texts
-    head = _head(data, begin, end)
+    head = _next(data, begin, end, 0)
     if end - begin <= _LONGEST:
         first = _hash(data, begin, head, weights)
         for probe in range(_PROBES):
