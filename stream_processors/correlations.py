@@ -169,11 +169,8 @@ class Correlations:
         found, touched = self.bank.step(
             self.host[taking].astype(np.int64), self.lane[taking].astype(np.int64), timestamps[mine], values[mine]
         )
-        if len(touched):  # a closed block has moved all lanes of its host
-            changed = np.zeros(len(self.bank), np.bool_)
-            changed[touched] = True
-            used = np.flatnonzero(self.host >= 0)
-            dirty[used[changed[self.host[used]]]] = True
+        changed = self._slot[touched]  # a closed block has moved all lanes of its host
+        dirty[changed[changed >= 0]] = True
         for one in found:
             at = int(mine[one.index])
             insight = self._tell(episodes, one)

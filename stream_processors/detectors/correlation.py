@@ -252,12 +252,14 @@ class CorrelationBank:
         closing, scalars, told = np.zeros((room, 3), np.int64), np.zeros((room, 3)), np.zeros(room, np.int64)
         before, usable = np.zeros((room, LANES, LANES)), np.zeros((room, LANES), np.bool_)
         deviation, clipped, sizes, levels = (np.zeros((room, LANES)) for _ in range(4))
+        closed = np.empty(len(order), np.int64)
         while begin < len(order):
-            begin, made, _ = gather(
+            begin, made, count, _ = gather(
                 *(begin, host, block, lane, value, state["block"], state["first"], state["learned"]),
-                *(own["sum"], own["count"], own["seen"], own["mean"], own["covariance"]),
-                *(closing, before, deviation, usable, clipped, sizes, scalars),
+                *(own["sum"], own["count"], own["seen"], own["mean"], own["covariance"], state["open"]),
+                *(closed, closing, before, deviation, usable, clipped, sizes, scalars),
             )
+            touched.append(closed[:count].copy())
             if not made:
                 continue
             with np.errstate(all="ignore"):
@@ -267,7 +269,6 @@ class CorrelationBank:
                 *(state["first"], state["usual"], state["peak"], state["day"], state["open"], state["opened"]),
                 *(state["calm"], levels, told),
             )
-            touched.append(closing[:made, 0].copy())
             for one in np.flatnonzero(told[:made]):
                 place = int(order[closing[one, 1]])
                 what: Literal["raised", "over"] = "raised" if told[one] == RAISED else "over"
@@ -306,25 +307,30 @@ class CorrelationBank:
         d = np.where(there, x - mean, 0.0)
         s = self._lane["covariance"][hosts]
         sd = np.sqrt(np.maximum(s[:, np.arange(LANES), np.arange(LANES)], 0.0))
-        usable = active & (sd > 1e-12 * np.abs(mean))
-        size = np.where(usable, d / np.where(usable, sd, 1.0), 0.0)
-        z = np.minimum(np.maximum(size, -CLIP), CLIP)
-        size = np.minimum(size * size, 1e6)
-        explained, surprise = _regress(s, sd, usable, z)
-        gain = lapse / (lapse + SMOOTH)
-        evidence, alone = self._lane["evidence"][hosts], self._lane["alone"][hosts]
-        judged = whole & (learned > DAY / 2)
-        evidence = np.where(judged, evidence + gain * (surprise / (surprise + ORDINARY) - evidence), evidence)
-        alone = np.where(judged, alone + gain * (size / (size + ORDINARY) - alone), alone)
-        self._lane["evidence"][hosts], self._lane["alone"][hosts] = evidence, alone
         taken = np.where(sd > 0, np.minimum(np.maximum(d, -TAKEN * sd), TAKEN * sd), d)
         early = 1.0 / (learned + 1.0)
         self._lane["mean"][hosts] = mean + np.where(there, np.maximum(lapse / (lapse + COURSE), early) * taken, 0.0)
         weight = np.where(whole, np.maximum(lapse / (lapse + MEMORY), early), 0.0)
         self._lane["covariance"][hosts] = s + weight[:, :, None] * (taken[:, :, None] * taken[:, None, :] - s)
         self._host["learned"][hosts] = learned[:, 0] + whole[:, 0]
-        level = np.where((explained >= EXPLAINED) & usable, evidence, 0.0)
-        self._judge(hosts, at, index, timestamps, level, alone, explained, found)
+        judged = whole[:, 0] & (learned[:, 0] > DAY / 2)
+        some = np.flatnonzero(judged)
+        if len(some):
+            sd, mean, d = sd[some], mean[some], d[some]
+            usable = active[some] & (sd > 1e-12 * np.abs(mean))
+            size = np.where(usable, d / np.where(usable, sd, 1.0), 0.0)
+            z = np.minimum(np.maximum(size, -CLIP), CLIP)
+            size = np.minimum(size * size, 1e6)
+            explained, surprise = _regress(s[some], sd, usable, z)
+            self._judge(
+                hosts[some], at[some], index[some], timestamps, lapse[some], usable, size, explained, surprise, found
+            )
+        # What is open ends after a day where no block can be judged any more, too.
+        for one in np.flatnonzero(~judged & (self._host["open"][hosts] > 0) & (at - self._host["opened"][hosts] > DAY)):
+            if self._host["open"][hosts[one]] == OPEN:
+                nothing = np.zeros(LANES)
+                found.append(_broken(int(hosts[one]), int(index[one]), "over", nothing, nothing, timestamps))
+            self._host["open"][hosts[one]] = 0
 
     def _judge(
         self,
@@ -332,12 +338,20 @@ class CorrelationBank:
         at: IntArray,
         index: IntArray,
         timestamps: IntArray,
-        level: FloatArray,
-        alone: FloatArray,
+        lapse: FloatArray,
+        usable: NDArray[np.bool_],
+        size: FloatArray,
         explained: FloatArray,
+        surprise: FloatArray,
         found: list[Break],
     ) -> None:
-        host = self._host
+        host, lane = self._host, self._lane
+        gain = lapse / (lapse + SMOOTH)
+        evidence, alone = lane["evidence"][hosts], lane["alone"][hosts]
+        evidence = evidence + gain * (surprise / (surprise + ORDINARY) - evidence)
+        alone = alone + gain * (size / (size + ORDINARY) - alone)
+        lane["evidence"][hosts], lane["alone"][hosts] = evidence, alone
+        level = np.where((explained >= EXPLAINED) & usable, evidence, 0.0)
         top = level.max(axis=1)
         usual, peak, day = host["usual"][hosts], host["peak"][hosts], at // DAY
         over = (day != host["day"][hosts]) & (peak > 0)

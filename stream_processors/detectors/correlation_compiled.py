@@ -83,6 +83,8 @@ def kernels() -> tuple[Any, Any]:
         seen: IntArray,
         means: FloatArray,
         covariance: FloatArray,
+        states: IntArray,
+        touched: IntArray,
         closing: IntArray,
         before: FloatArray,
         deviation: FloatArray,
@@ -90,9 +92,10 @@ def kernels() -> tuple[Any, Any]:
         clipped: FloatArray,
         sizes: FloatArray,
         scalars: FloatArray,
-    ) -> tuple[int, int, int]:
-        """Take in events from ``begin`` on until there is no room for closed blocks; where it stopped, and their number."""
-        made = 0
+    ) -> tuple[int, int, int, int]:
+        """Take in events from ``begin`` on until there is no room for blocks to judge: where it stopped, their number,
+        and the number of all ``touched`` hosts that closed a block."""
+        made = closed = 0
         d, taken = np.zeros(LANES), np.zeros(LANES)
         for i in range(begin, len(host)):
             h = host[i]
@@ -101,7 +104,7 @@ def kernels() -> tuple[Any, Any]:
                     first[h] = block[i]
                 else:
                     if made == len(closing):
-                        return i, made, stamp
+                        return i, made, closed, stamp
                     at = current[h]
                     last = seen[h].max()
                     lapse = _most(float(min(at - last, LONGEST_STEP)) if last >= 0 else 1.0, 1.0)
@@ -126,20 +129,26 @@ def kernels() -> tuple[Any, Any]:
                         taken[k] = _least(_most(d[k], -TAKEN * sd), TAKEN * sd) if sd > 0 else d[k]
                         step = _most(lapse / (lapse + COURSE), early) * taken[k] if there else 0.0
                         means[h, k] = mean + step
-                    weight = _most(lapse / (lapse + MEMORY), early) if whole else 0.0
-                    for k in range(LANES):
-                        for other in range(LANES):
-                            s = covariance[h, k, other]
-                            before[made, k, other] = s
-                            covariance[h, k, other] = s + weight * (taken[k] * taken[other] - s)
-                    closing[made, 0], closing[made, 1], closing[made, 2] = h, i, at
-                    scalars[made, 0], scalars[made, 1], scalars[made, 2] = lapse, learned[h], 1.0 if whole else 0.0
-                    learned[h] += 1.0 if whole else 0.0
-                    made += 1
+                    touched[closed] = h
+                    closed += 1
+                    judged = whole and learned[h] > DAY / 2
+                    # A host's events follow one another: of this one something may be open before long.
+                    if judged or states[h] > 0 or (made > 0 and closing[made - 1, 0] == h):
+                        before[made] = covariance[h]
+                        closing[made, 0], closing[made, 1], closing[made, 2] = h, i, at
+                        scalars[made, 0], scalars[made, 1], scalars[made, 2] = lapse, learned[h], 1.0 if judged else 0.0
+                        made += 1
+                    if whole:
+                        weight = _most(lapse / (lapse + MEMORY), early)
+                        for k in range(LANES):
+                            for other in range(LANES):
+                                s = covariance[h, k, other]
+                                covariance[h, k, other] = s + weight * (taken[k] * taken[other] - s)
+                        learned[h] += 1.0
                 current[h] = block[i]
             total[h, lane[i]] += values[i]
             count[h, lane[i]] += 1.0
-        return len(host), made, stamp
+        return len(host), made, closed, stamp
 
     def judge(
         closing: IntArray,
@@ -163,15 +172,19 @@ def kernels() -> tuple[Any, Any]:
         """What closed blocks say, one after the other: ``levels`` of the lanes, and in ``told`` what to report."""
         for m in range(len(closing)):
             h, at = closing[m, 0], closing[m, 2]
-            lapse, learned, whole = scalars[m, 0], scalars[m, 1], scalars[m, 2]
+            lapse, learned = scalars[m, 0], scalars[m, 1]
+            if scalars[m, 2] == 0.0:
+                expired = states[h] > 0 and at - since[h] > DAY
+                told[m] = OVER if expired and states[h] == OPEN else 0
+                states[h] = 0 if expired else states[h]
+                levels[m], explained[m] = 0.0, 0.0
+                continue
             gain = lapse / (lapse + SMOOTH)
-            judged = whole > 0.0 and learned > DAY / 2
             top = -np.inf
             for k in range(LANES):
-                if judged:
-                    e, a = evidence[h, k], alone[h, k]
-                    evidence[h, k] = e + gain * (surprise[m, k] / (surprise[m, k] + ORDINARY) - e)
-                    alone[h, k] = a + gain * (sizes[m, k] / (sizes[m, k] + ORDINARY) - a)
+                e, a = evidence[h, k], alone[h, k]
+                evidence[h, k] = e + gain * (surprise[m, k] / (surprise[m, k] + ORDINARY) - e)
+                alone[h, k] = a + gain * (sizes[m, k] / (sizes[m, k] + ORDINARY) - a)
                 levels[m, k] = evidence[h, k] if explained[m, k] >= EXPLAINED and usable[m, k] else 0.0
                 top = _most(top, levels[m, k])
             own = -np.inf
@@ -185,7 +198,7 @@ def kernels() -> tuple[Any, Any]:
             usuals[h], days[h] = usual, day
             peaks[h] = _most(0.0 if over else peak, top)
             mark = _most(FLOOR, USUAL * usual)
-            ripe = at - first[h] >= MATURE and learned + whole >= LEARNED and usual > 0
+            ripe = at - first[h] >= MATURE and learned + 1.0 >= LEARNED and usual > 0
             state = states[h]
             opened = state > 0
             high = ripe and not opened and top >= mark

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from stream_processors.detectors.correlation import BLOCK, ROW_BYTES, CorrelationBank
 from tests.support.related import DAY, START, decouple, related, run, wandering
+
+NUMBA = pytest.mark.skipif(find_spec("numba") is None, reason="numba, the extra `compiled`, is not installed")
 
 
 def raised(told):
@@ -124,6 +127,23 @@ def test_any_bytes_may_be_restored_and_reach_no_other_host(seed, zeros):
     assert bank.dump(np.ones(4, np.int64), np.arange(4)) == plain.dump(np.zeros(4, np.int64), np.arange(4))
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NUMBA)])
+def test_what_is_open_ends_after_a_day_though_no_block_can_be_judged_any_more(compiled):
+    values, rhythm = related(np.random.default_rng(3), 2, 8)
+    decouple(np.random.default_rng(4), values, rhythm, 2, 5 * DAY, 3 * DAY)
+    odd = np.arange(values.shape[2]) % 2
+    begins = [raised(told)[0][0] for told in run(values)]
+    for host, begin in enumerate(begins):
+        values[host, odd[begin + 2 :], begin + 2 + np.arange(len(odd) - begin - 2)] = np.nan  # one or the other is missing
+    bank = CorrelationBank()
+    bank.compiled = compiled
+    for host, told in enumerate(run(values, bank)):
+        assert [one.what for _, one in told] == ["raised", "over"]
+        (begin, _), (end, _) = told
+        assert begin == begins[host]
+        assert DAY < end - begin <= DAY + 2
+
+
 def test_events_that_all_come_too_late_change_nothing():
     bank, hosts, lanes = CorrelationBank(), np.zeros(2, np.int64), np.arange(2)
     bank.add()
@@ -133,10 +153,10 @@ def test_events_that_all_come_too_late_change_nothing():
     assert (found, touched.tolist(), bank.dump(hosts, lanes)) == ([], [], before)
 
 
+@NUMBA
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), hosts=st.integers(1, 6), together=st.sampled_from([40, 5_000, 60_000]))
 def test_the_compiled_path_gives_the_bits_of_numpy(seed, hosts, together):
-    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     rng = np.random.default_rng(seed)
     values, rhythm = related(rng, hosts, 6)
     decouple(rng, values, rhythm, 2, 5 * DAY, 60)
