@@ -20,6 +20,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from stream_processors.detectors.base import FloatArray, IntArray, Verdicts
@@ -32,8 +35,10 @@ from stream_processors.detectors.seasonal.bank import (
     _BAR_START,
     _BAR_TOP,
     _BASE,
+    _BINS,
     _CHANNELS,
     _CLIP,
+    _COLUMNS,
     _DAY_BIN,
     _DAY_BINS,
     _DAY_GAIN,
@@ -83,6 +88,10 @@ from stream_processors.detectors.seasonal.bank import (
 
 _BLOCK = 1024
 """Rows computed at once: what passes between the kernels stays in the processor's cache."""
+
+_AHEAD = 4
+"""Events whose state is asked for ahead: a row that no cache holds is there by the time its turn comes."""
+_ROW = len(_COLUMNS)
 
 _COUNT, _ORIGIN, _FIRST, _LAST, _INTERVAL = (_AT[n] for n in ("count", "origin", "first", "last", "interval"))
 _LOW, _LOW_REST, _LOW_2H, _LOW_8H = (_AT[n] for n in ("low", "low_rest", "low_2h", "low_8h"))
@@ -154,6 +163,24 @@ def _py_nearest(least: float, most: float) -> float:
     return least if least > 0.0 else most if most < 0.0 else 0.0
 
 
+def _of_prefetch(typing: Any, columns: Any, place: Any) -> Any:
+    """Ask for the cache line of an element of contiguous columns, by its place in all of them: it will be written."""
+    del typing, place
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        wanted = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        at = builder.bitcast(builder.gep(array.data, [arguments[1]]), pointer)
+        builder.call(wanted, [at, number(1), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(columns, types.intp), generate
+
+
+_prefetch: Callable[..., None] = intrinsic(_of_prefetch)
+
 _blend, _beyond, _widen, _nearest = _jit(_py_blend), _jit(_py_beyond), _jit(_py_widen), _jit(_py_nearest)
 
 
@@ -216,6 +243,14 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
     ) -> int:
         r = np.zeros(_N)
         for i in range(len(rows)):
+            if i + _AHEAD < len(rows):
+                coming, then = rows[i + _AHEAD], timestamps[i + _AHEAD]
+                for line in range(0, _ROW, 8):
+                    _prefetch(state, coming * _ROW + line)
+                hour = then % 86_400_000 // 3_600_000
+                for place in (2 * hour, _DAY_BINS + (then // 86_400_000 + 3) % 7 * 24 + hour):
+                    _prefetch(bins, coming * _BINS + place)
+                    _prefetch(visits, coming * _BINS + place)
             row = rows[i]
             s = state[row]
             stamp_ms = timestamps[i]
@@ -402,6 +437,11 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
         families = np.zeros(_KINDS)
         loud = np.zeros(_KINDS)
         for i in range(begin, begin + len(places)):
+            if i + _AHEAD < begin + len(places):
+                coming = rows[i + _AHEAD]
+                for line in range(0, _ROW, 8):
+                    _prefetch(state, coming * _ROW + line)
+                _prefetch(by_hour, coming * _DAY_BINS + timestamps[i + _AHEAD] // _HALF_HOUR % _DAY_BINS)
             s, daily = state[rows[i]], by_hour[rows[i]]
             mark = places[i - begin]
             time = float(timestamps[i])
