@@ -374,9 +374,9 @@ class Scorer:
         count = len(batch)
         if collect:
             outcome.verdicts = EventVerdicts.blank(count)
-        timestamps = np.array(batch.timestamp, np.int64)
-        values = np.array(batch.value, np.float64)
-        bounded = np.minimum(timestamps, np.array(batch.arrival, np.int64))
+        timestamps = np.fromiter(batch.timestamp, np.int64, count)
+        values = np.fromiter(batch.value, np.float64, count)
+        bounded = np.minimum(timestamps, np.fromiter(batch.arrival, np.int64, count))
         done = 0
         for placed in batch.signals:
             self._events(batch, timestamps, values, bounded, done, placed.before, outcome)
@@ -524,7 +524,7 @@ class Scorer:
         resources, series = batch.resource[start:end], batch.series[start:end]
         known = self.resources
         try:
-            return np.array([known[r][s] for r, s in zip(resources, series, strict=True)], np.int64)
+            return np.fromiter([known[r][s] for r, s in zip(resources, series, strict=True)], np.int64, end - start)
         except KeyError:
             pass
         slots = np.empty(end - start, np.int64)

@@ -50,23 +50,26 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     signals = batch.signals
     metrics, others = len(batch), len(signals)
     nothing: list[None] = [None] * others
-    record = np.array(batch.record + [s.record for s in signals], np.int32)
+    record = np.fromiter([*batch.record, *(s.record for s in signals)], np.int32, metrics + others)
+    series = _Objects(batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals])
     columns: dict[str, pa.Array] = {
         "shard": _repeated(shard, metrics + others),
         "sequence": pa.DictionaryArray.from_arrays(record, pa.array(batch.sequence_numbers, pa.string())),
         "sub_sequence": _integers(batch.sub_sequence + [s.sub_sequence for s in signals], "sub_sequence"),
         "item": _integers(batch.item + [s.item for s in signals], "item"),
         "kind": _joined(_repeated("metric", metrics), [_kind(s.signal) for s in signals]),
-        "resource": _texts(batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals]),
-        "metric": _texts(batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals]),
-        "series": _texts(batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals]),
+        "resource": _texts(_Objects(batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals])),
+        "metric": _texts(
+            _Objects(batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals], series)
+        ),
+        "series": _texts(series),
         "timestamp": _integers(batch.timestamp + [s.signal.timestamp for s in signals], "timestamp"),
         "arrival": _integers(
             batch.arrival + [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals], "arrival"
         ),
-        "value": _joined(pa.array(np.array(batch.value, np.float64)), nothing),
-        "unit": _texts(batch.unit + nothing),
-        "dimensions": _dimensions([*batch.dimensions, *nothing]),
+        "value": _joined(pa.array(np.fromiter(batch.value, np.float64, metrics)), nothing),
+        "unit": _texts(_Objects(batch.unit + nothing, series)),
+        "dimensions": _dimensions(_Objects([*batch.dimensions, *nothing], series)),
         "detail": _joined(pa.nulls(metrics, pa.string()), [msgspec.json.encode(s.signal).decode() for s in signals]),
     }
     return pa.table(columns, schema=BATCHES)
@@ -79,8 +82,8 @@ def _kind(signal: Any) -> str:
 def _integers(values: list[int], name: str) -> pa.Array:
     kind = EVENTS.field(name).type
     if pa.types.is_timestamp(kind):
-        return pa.array(np.array(values, np.int64)).cast(kind)
-    return pa.array(np.array(values, np.int32))
+        return pa.array(np.fromiter(values, np.int64, len(values))).cast(kind)
+    return pa.array(np.fromiter(values, np.int32, len(values)))
 
 
 def _repeated(text: str, count: int) -> pa.Array:
@@ -97,36 +100,47 @@ def _joined(column: pa.Array, more: list[Any]) -> pa.Array:
     return pa.concat_arrays([column, pa.array(more, column.type)])
 
 
-def _texts(values: list[Any]) -> pa.Array:
-    distinct, codes = _objects(values)
-    if len(distinct) > len(values) // 2:  # hardly any text is shared
-        return pa.array(values, pa.string()).dictionary_encode()
-    texts = pa.array(distinct, pa.string()).dictionary_encode()  # two objects may hold the same text
-    if len(texts.dictionary) < len(distinct):
+class _Objects:
+    """The distinct objects of a list, in order of their first places, and as codes each value's number among them.
+
+    Events share the objects of their texts, and an address is looked up faster than a text. The list
+    keeps every object alive: an address is one object's. Where ``beside`` tells, as a series mostly tells its
+    metric and unit, nothing is looked up: then its codes and places are these, and an object may come more than once.
+    """
+
+    codes: pa.Array
+    numbers: NDArray[np.int32]
+    places: NDArray[np.int64]
+
+    def __init__(self, values: list[Any], beside: _Objects | None = None) -> None:
+        count = len(values)
+        self.values = values
+        addresses = np.frombuffer(np.fromiter(values, object, count).tobytes(), np.intp)
+        if beside is not None and (addresses[beside.places][beside.numbers] == addresses).all():
+            self.codes, self.numbers, self.places = beside.codes, beside.numbers, beside.places
+        else:
+            coded = pa.array(addresses).dictionary_encode()
+            self.codes, self.numbers = coded.indices, np.asarray(coded.indices)
+            self.places = np.empty(len(coded.dictionary), np.int64)
+            # Of several places the last one written stays: the first.
+            self.places[self.numbers[::-1]] = np.arange(count)[::-1]
+        self.distinct = [values[place] for place in self.places.tolist()]
+
+
+def _texts(objects: _Objects) -> pa.Array:
+    if len(objects.distinct) > len(objects.values) // 2:  # hardly any text is shared
+        return pa.array(objects.values, pa.string()).dictionary_encode()
+    texts = pa.array(objects.distinct, pa.string()).dictionary_encode()  # two objects may hold the same text
+    codes = objects.codes
+    if len(texts.dictionary) < len(objects.distinct):
         codes = texts.indices.take(codes)
     return pa.DictionaryArray.from_arrays(codes, texts.dictionary)
 
 
-def _dimensions(values: list[dict[str, str] | None]) -> pa.Array:
+def _dimensions(objects: _Objects) -> pa.Array:
     """A column of maps; events share their dictionaries, so each is converted once."""
-    distinct, codes = _objects(values)
-    maps = pa.array([list(one.items()) if one else None for one in distinct], EVENTS.field("dimensions").type)
-    return maps.take(codes)
-
-
-def _objects(values: list[Any]) -> tuple[list[Any], pa.Array]:
-    """The distinct objects of a list, in order of their first place, and each value's number among them.
-
-    Events share the objects of their texts, and an address is looked up faster than a text. The list
-    keeps every object alive: an address is one object's.
-    """
-    count = len(values)
-    addresses = np.frombuffer(np.fromiter(values, object, count).tobytes(), np.intp)
-    coded = pa.array(addresses).dictionary_encode()
-    codes = np.asarray(coded.indices)
-    first = np.empty(len(coded.dictionary), np.int64)
-    first[codes[::-1]] = np.arange(count)[::-1]  # of several places the last one written stays: the first
-    return [values[place] for place in first.tolist()], coded.indices
+    maps = [list(one.items()) if one else None for one in objects.distinct]
+    return pa.array(maps, EVENTS.field("dimensions").type).take(objects.codes)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

@@ -82,6 +82,16 @@ def _record(sink: Sink) -> None:
 
 
 def _users(sink: Sink, keys: kpl.Keys | list[str], users: list[bytes]) -> None:
+    """Read user records; mostly all of them are native metrics."""
+    try:
+        run = list(map(native.parse, users))
+    except native.UNREADABLE:
+        _mixed(sink, keys, users)
+    else:
+        native.append_users(sink, run, range(len(users)), users, keys)
+
+
+def _mixed(sink: Sink, keys: kpl.Keys | list[str], users: list[bytes]) -> None:
     """Read user records: native metrics in runs, everything else one by one between them."""
     parse = native.parse
     run: list[native.MetricWire] = []

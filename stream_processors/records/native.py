@@ -44,6 +44,8 @@ parse_host = msgspec.json.Decoder(HostWire).decode
 """Parse a host sample, as ``parse`` does a metric."""
 parse = msgspec.json.Decoder(MetricWire).decode
 """Parse a native metric; raises what msgspec raises. Documents with further fields go the slow way."""
+_written = msgspec.json.Encoder().encode
+"""The bytes of what was left unread, as they came; faster than by the buffer they are in."""
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises at bytes that are not what was asked for."""
@@ -125,22 +127,23 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
         resource = [known_names[wire.resource] for wire in run]
     except KeyError:
         resource = [sinks.name(wire.resource, "resource") for wire in run]
-    known = _series
+    known, written = _series, _written
     try:
-        series = [known[wire.metric, wire.unit, bytes(wire.dimensions)] for wire in run]
+        series = [known[wire.metric, wire.unit, written(wire.dimensions)] for wire in run]
     except KeyError:
         series = [_series_of(wire) for wire in run]
     timestamp: list[Any] = [wire.timestamp for wire in run]
-    if set(map(type, timestamp)) != _INTEGERS or min(timestamp) < times.MILLISECONDS_FROM:
+    if set(map(type, timestamp)) != _INTEGERS or (earliest := min(timestamp)) < times.MILLISECONDS_FROM:
         timestamp = [times.milliseconds(moment) for moment in timestamp]
-    for edge in (min(timestamp), max(timestamp)):
+        earliest = min(timestamp)
+    for edge in (earliest, max(timestamp)):
         times.check(edge, arrival, edge)
     # Adding zero makes -0.0 the plain zero, as sink.number does.
     return resource, series, timestamp, [wire.value + 0.0 for wire in run]
 
 
 def _series_of(wire: MetricWire) -> _Shared:
-    raw = bytes(wire.dimensions)
+    raw = _written(wire.dimensions)
     key = (wire.metric, wire.unit, raw)
     found = _series.get(key)
     if found is None:
@@ -159,7 +162,7 @@ def series_of(wire: MetricWire) -> Series:
 
 def _append_one(sink: Sink, wire: MetricWire, raw: bytes) -> None:
     try:
-        raw_dimensions = bytes(wire.dimensions)
+        raw_dimensions = _written(wire.dimensions)
         metric(
             sink,
             {
