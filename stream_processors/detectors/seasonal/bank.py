@@ -324,18 +324,19 @@ class SeasonalBank(Bank):
         settled = n > 5.0
 
         # --- what the season says -----------------------------------------------------------------
-        of_day = timestamps % 86_400_000
-        day_bin = of_day // _HALF_HOUR
-        week_bin = _DAY_BINS + (timestamps // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
+        day, of_day = _divided(timestamps, 86_400_000)
+        day_bin, into_bin = _divided(of_day, _HALF_HOUR)
+        week_bin = _DAY_BINS + _divided(day + 3, 7)[1] * 24 + of_day // 3_600_000
         # Places in the tables as one number: NumPy takes and puts by one index much faster than by two.
         bins, visits, table = self._bins.reshape(-1), self._visits.reshape(-1), rows * _BINS
         day_place, week_place = table + day_bin, table + week_bin
         day_mean, week_mean = bins.take(day_place), bins.take(week_place)
         day_visits = visits.take(day_place).astype(np.float64)
         # Between the middles of two known half-hours the expectation is a straight line.
-        earlier = (of_day - 900_000) // _HALF_HOUR % _DAY_BINS
-        later = (earlier + 1) % _DAY_BINS
-        part = (of_day + 900_000) % _HALF_HOUR / _DAY_BIN
+        second_half = into_bin >= _HALF_HOUR // 2
+        before, after = np.where(day_bin > 0, day_bin - 1, _DAY_BINS - 1), np.where(day_bin < _DAY_BINS - 1, day_bin + 1, 0)
+        earlier, later = np.where(second_half, day_bin, before), np.where(second_half, after, day_bin)
+        part = np.where(second_half, into_bin - _HALF_HOUR // 2, into_bin + _HALF_HOUR // 2) / _DAY_BIN
         from_place, to_place = table + earlier, table + later
         from_bin, to_bin = bins.take(from_place), bins.take(to_place)
         straight = (visits.take(from_place) > 0) & (visits.take(to_place) > 0)
@@ -445,9 +446,7 @@ class SeasonalBank(Bank):
         squared_up = np.where(rising, squared, 0.0)
         squared_down = squared - squared_up
         for side, part in ((up, squared_up), (down, squared_down)):
-            most = _CLIP * side
-            np.copyto(most, np.inf, where=~(side > 0.0))
-            np.minimum(part, most, out=part)
+            np.minimum(part, _CLIP * side, out=part, where=side > 0.0)
             part -= side
             part *= channel_gain
             side += part
@@ -499,7 +498,9 @@ class SeasonalBank(Bank):
         bar *= sinking / (sinking + elapsed)
         warming = n < _WARM_EVENTS
         level = np.where(warming, 0.0, np.minimum(strength, 1.0))
-        daily = _BAR_RISE * self._daily(column["hour_peak"], rows[:count], timestamps, elapsed, level)
+        daily = _BAR_RISE * self._daily(
+            column["hour_peak"], rows, count, timestamps, elapsed, level, (before, day_bin, after)
+        )
         above, habit = strength > bar, strength <= daily
         np.copyto(bar, _BAR_RISE * strength, where=above & ~habit & (strength >= 0.5) & ~warming)
         score = np.where(level < 0.5, level, np.floor(_GRADES * level) / _GRADES)
@@ -555,27 +556,33 @@ class SeasonalBank(Bank):
         return {"state": self._state, "bins": self._bins, "visits": self._visits, "reached": self._reached}
 
     def _daily(
-        self, peak: FloatArray, rows: IntArray, timestamps: IntArray, elapsed: FloatArray, level: FloatArray
+        self,
+        peak: FloatArray,
+        rows: IntArray,
+        count: int,
+        timestamps: IntArray,
+        elapsed: FloatArray,
+        level: FloatArray,
+        bins: tuple[IntArray, IntArray, IntArray],
     ) -> FloatArray:
-        """The level that this half-hour and its neighbours reach on the mean of the last days.
+        """The level that this half-hour and its neighbours, ``bins``, reach on the mean of the last days.
 
-        Takes in the level, and learns what the half-hour of the series' last event reached once it is over.
+        Takes in the level, and learns what the half-hour of the series' last event reached once it is over. ``rows``
+        behind ``count`` are padding, all of one row.
         """
-        half_hour = timestamps // _HALF_HOUR
         last = (timestamps - elapsed).astype(np.int64) // _HALF_HOUR
-        over = half_hour != last
-        ended = np.flatnonzero(over[: len(rows)])
+        over = timestamps // _HALF_HOUR != last
+        ended = np.flatnonzero(over[:count])
         reached = self._reached.reshape(-1)
         if len(ended):
             at = rows[ended] * _DAY_BINS + last[ended] % _DAY_BINS
-            before = reached.take(at).astype(np.float64)
-            reached[at] = before + _DAY_GAIN * (peak[ended] - before)
+            known = reached.take(at).astype(np.float64)
+            reached[at] = known + _DAY_GAIN * (peak[ended] - known)
             np.copyto(peak, 0.0, where=over)
         np.maximum(peak, level, out=peak)
-        # Rows behind the last are padding, all of one row.
-        owner = np.append(rows, np.repeat(rows[:1], len(level) - len(rows))) * _DAY_BINS
-        here = [reached.take(owner + (half_hour + beside) % _DAY_BINS) for beside in (-1, 0, 1)]
-        return np.maximum(np.maximum(here[0], here[1]), here[2]).astype(np.float64)
+        owner = rows * _DAY_BINS
+        before, now, after = (reached.take(owner + one) for one in bins)
+        return np.maximum(np.maximum(before, now), after).astype(np.float64)
 
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian."""
@@ -624,6 +631,12 @@ def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
     return new
 
 
+def _divided(number: IntArray, by: int) -> tuple[IntArray, IntArray]:
+    """Quotient and rest; NumPy divides by one number much faster than it takes the rest."""
+    whole = number // by
+    return whole, number - whole * by
+
+
 def _log(few: FloatArray) -> FloatArray:
     """Logarithms of some rows' numbers, in whole lanes as for all rows."""
     padded = np.ones(len(few) + -len(few) % _LANES)
@@ -635,26 +648,32 @@ def _log(few: FloatArray) -> FloatArray:
 def _beyond(value: FloatArray, low: FloatArray, high: FloatArray, grain: FloatArray) -> FloatArray:
     """How far outside of low..high a value lies, signed, in widths of the range; 0 while it has none."""
     found = np.zeros(value.shape)
-    above, below = value > high + grain, value < low - grain
-    few = np.nonzero(above | below)
+    above = value > high + grain
+    few = _places(above | (value < low - grain))
     if len(few[0]):
         v, least, most = value[few], low[few], high[few]
-        over = np.where(above[few], v - most, v - least)
         width = most - least
-        real = width > np.broadcast_to(grain, value.shape)[few]
+        real = width > grain[few[1]]
+        over = np.where(above[few], v - most, v - least)
         found[few] = np.where(real, over / np.where(real, width, 1.0), 0.0)
     return found
 
 
 def _widen(low: FloatArray, high: FloatArray, value: FloatArray, grain: FloatArray) -> None:
     """Widen a range by a value, by at most its own width: a wild value doubles it and no more."""
-    above, below = np.nonzero(value > high + grain), np.nonzero(value < low - grain)
+    above, below = _places(value > high + grain), _places(value < low - grain)  # few are
     steps = []
     for few, outer, inner in ((above, value, high), (below, low, value)):
         width = high[few] - low[few]
         steps.append(np.minimum(outer[few] - inner[few], np.where(width > 0.0, width, np.inf)))
     high[above] += steps[0]
     low[below] -= steps[1]
+
+
+def _places(chosen: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """Rows and columns of what is true; for few of them sooner than NumPy's ``nonzero``."""
+    row, column = _divided(np.flatnonzero(chosen), chosen.shape[1])
+    return row, column
 
 
 def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
@@ -678,7 +697,7 @@ def _rarity(tails: FloatArray, residual: FloatArray, lapse: FloatArray, n: Float
     size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
     excess = np.where(ready, size - _TAIL_START, 0.0)
     rarity = np.zeros(residual.shape)
-    tail, at = np.nonzero(excess > 0.0)  # few are
+    tail, at = _places(excess > 0.0)  # few are
     if len(at):
         beyond, side = excess[tail, at], np.where(residual[tail, at] > 0.0, 2, 5)
         events, sum1, sum2 = (tails[tail, side + part, at] for part in range(3))
