@@ -75,10 +75,12 @@ _HABIT = 0.375
 _GRADES = 8.0
 """A report's score is rounded down to a multiple of one over this: by how much a rise happens to overshoot says nothing."""
 
-_TAIL_START = 3.0
-"""Residuals beyond this many root mean squares belong to the fitted tail."""
-_TAIL_RATE, _TAIL_MEAN = 0.0015, 0.3
-"""Share beyond and mean excess for Gaussian noise: what is assumed before it is learned."""
+_TAIL_START = np.array([[3.0], [2.5]])
+"""Residuals, and pairs of neighbours, beyond this many root mean squares belong to the fitted tail."""
+_TAIL_RATE, _TAIL_MEAN = np.array([[0.0015], [0.025]]), np.array([[0.4], [1.0]])
+"""Share beyond, on one side, and mean excess: what is assumed of either before it is learned."""
+_LATELY, _LATELY_FEWEST, _LATELY_SHARE = 15 * MINUTE, 5.0, 0.5
+"""Pairs are measured by the mean square of always and that of this time, in this share: noise comes in bursts."""
 _TAIL_PRIOR, _TAIL_PRIOR_EVENTS = 10.0, 1000.0
 """Weight of these assumptions, in exceedances and in events."""
 _TAIL_MEMORY = 30 * DAY
@@ -89,6 +91,14 @@ _KNOWN = 4.0
 """Days after which a series' tail is trusted as it is: that long a rhythm, its workdays and its bursts show themselves."""
 _RARE = 365 * DAY
 """A single value pages when the fitted tail expects it, on one side, about once in this time."""
+_PAIR_MOST = 0.7
+"""Two neighbours alone are HIGH and never CRITICAL; this is less than twice what two days leave of the highest level, 0.36,
+so that what comes every night is known on the third."""
+_FACTOR, _FACTOR_STEP = 1.3, 1.75
+"""First factor by which a value must be rarer than its tail says, and most by which one day may raise it."""
+_FACTOR_USUAL, _FACTOR_GROWTH = 1.15, 1.0
+"""What a factor exceeds the first of these by counts again, times the second: a fit that is off at what is rare in a day
+is off by more at what is rare in a year."""
 
 _WARM_EVENTS = 60.0
 _LARGEST = 1e100
@@ -121,9 +131,7 @@ _LOUDNESS = 4
 """Feedback moves a family's gain by at most this many steps of a quarter, either way."""
 _GAINS = np.array([1.25**k for k in range(-_LOUDNESS, _LOUDNESS + 1)])
 
-_PAIR = 0.6
-"""A pair of neighbours counts by this much of its rarity, as neighbours are seldom independent."""
-_TAIL_PARTS = ("noise", "events", "up", "up1", "up2", "down", "down1", "down2")
+_TAIL_PARTS = ("noise", "events", "beyond", "beyond1", "beyond2")
 _COLUMNS = (
     *("count", "origin", "first", "last", "interval"),
     *("low", "high", "low_rest", "high_rest", "low_2h", "high_2h", "low_8h", "high_8h"),
@@ -136,7 +144,7 @@ _COLUMNS = (
     *(f"share{i}" for i in range(len(_FAMILIES))),
     *("usual", "day_peak", "day_start", "days", "bar", "hour_peak"),
     *(f"{tail}_{part}" for tail in ("one", "two") for part in _TAIL_PARTS),
-    *("unexplained", "rare_day", "tail_factor", "rare_days"),
+    *("unexplained", "lately", "rare_day", "rare_pair", "tail_factor", "pair_factor", "rare_days"),
     *("tenth", "hundredth"),
     *("width", "width_up", "width_down"),
     *(f"gain{i}" for i in range(len(_FAMILIES))),
@@ -184,7 +192,7 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     families: ClassVar[tuple[str, ...]] = _FAMILIES
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
         [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
@@ -307,7 +315,8 @@ class SeasonalBank(Bank):
         new = n == 0.0
         for name, start in (("origin", value), ("first", time), ("last", time), ("day_start", time)):
             np.copyto(column[name], start, where=new)
-        np.copyto(column["tail_factor"], 1.3, where=new)
+        for name in ("tail_factor", "pair_factor"):
+            np.copyto(column[name], _FACTOR, where=new)
         elapsed = np.maximum(time - column["last"], 0.0)
         interval = column["interval"]
         rate = np.maximum(0.02, 1.0 / np.maximum(n, 1.0))
@@ -382,10 +391,10 @@ class SeasonalBank(Bank):
         )
         unexplained = np.where(settled & (np.abs(unexplained) > grain), unexplained, 0.0)
         pair = _smallest(unexplained, column["unexplained"])
+        scale = _scale(column, lapse, interval, n)
         column["unexplained"][:] = unexplained
         tails = s[_TAILS : _TAILS + 2 * len(_TAIL_PARTS)].reshape(2, len(_TAIL_PARTS), -1)
-        one, two = _rarity(tails, np.stack((unexplained, pair)), lapse, n)
-        rarity = np.maximum(one, _PAIR * two)
+        one, two = _rarity(tails, np.stack((unexplained, pair)), np.stack((np.ones(len(rows)), scale)), lapse, n)
 
         # --- means over five time scales ----------------------------------------------------------
         column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
@@ -479,18 +488,20 @@ class SeasonalBank(Bank):
         # A series that is sampled every second still shows a gross jump in its first hours.
         # Few values lie in a tail; the others' rarity is 0, and so is what they say alone.
         single = np.zeros(len(rows))
-        few = np.flatnonzero(rarity)
+        few = np.flatnonzero(np.maximum(one, two))
         if len(few) and self._singles:
             known = days_known[few]
             shortest = np.maximum(MINUTE * (1.0 - known / _KNOWN), 1.0)
             wanted = _log(np.maximum(_RARE / np.maximum(interval[few], shortest), 2.0))
-            alone = 0.5 * rarity[few] / (wanted * np.maximum(1.0, column["tail_factor"][few]))
+            first, second = _farther(column["tail_factor"][few]), _farther(column["pair_factor"][few])
             # Before some days have shown the rhythm, a single value must be rarer by up to this power.
-            alone /= 1.0 + 1.4 * np.maximum(1.0 - known / _KNOWN, 0.0)
+            wanted *= 1.0 + 1.4 * np.maximum(1.0 - known / _KNOWN, 0.0)
+            alone, beside = 0.5 * one[few] / (wanted * first), 0.5 * two[few] / (wanted * second)
+            alone = np.maximum(alone, np.minimum(beside, _PAIR_MOST))
             single[few] = np.minimum(alone * (gains[0, few] if moved_gains else 1.0), 1.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
-        _close_day(column, time, age, interval, evidence, rarity)
+        _close_day(column, time, age, interval, evidence, one, two)
 
         # --- one report per incident; what comes at this hour every day is none -----------------------
         bar = column["bar"]
@@ -684,29 +695,53 @@ def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
     return np.where(least > 0.0, least, np.where(most < 0.0, most, 0.0))
 
 
-def _rarity(tails: FloatArray, residual: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
-    """Minus the logarithm of the probability of a residual in its tail, 0 inside; learns the tail.
+def _scale(column: dict[str, FloatArray], lapse: FloatArray, interval: FloatArray, n: FloatArray) -> FloatArray:
+    """Mean square of what was unexplained of late, in part, over that of always; learns the event before this one.
 
-    ``tails`` has shape (tails, parts, n), ``residual`` and the result have shape (tails, n).
+    A neighbour is so not measured by its own neighbour.
+    """
+    noise, lately, before = column["one_noise"], column["lately"], column["unexplained"]
+    known = noise > 0.0
+    share = lately / np.where(known, noise, 1.0)
+    scale = np.where(known, (1.0 - _LATELY_SHARE) + _LATELY_SHARE * share, 1.0)
+    squared = np.minimum(before * before, np.where(known, 25.0 * noise, np.inf))
+    memory = np.maximum(_LATELY, _LATELY_FEWEST * interval)
+    gain = np.maximum(_blend(lapse, memory), 1.0 / np.maximum(n - 5.0, 1.0))
+    lately += np.where(n > 5.0, gain * (squared - lately), 0.0)
+    return scale
+
+
+def _farther(factor: FloatArray) -> FloatArray:
+    """By how much a value of a year must be rarer than its tail says, where one of a day must be by this factor."""
+    farther: FloatArray = np.maximum(factor, 1.0) + _FACTOR_GROWTH * np.maximum(factor - _FACTOR_USUAL, 0.0)
+    return farther
+
+
+def _rarity(tails: FloatArray, residual: FloatArray, scale: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
+    """Minus the logarithm of the probability of a residual in its tail, on one side, 0 inside; learns the tail.
+
+    ``tails`` has shape (tails, parts, n), ``residual``, the result, and ``scale``, by which the mean square of the
+    moment exceeds the usual one, have shape (tails, n).
 
     Peaks over a threshold with a generalised Pareto tail fitted by its first two moments
-    (Hosking & Wallis, Technometrics 29, 1987).
+    (Hosking & Wallis, Technometrics 29, 1987), one for both sides.
     """
     noise, count = tails[:, 0], tails[:, 1]
     ready = (noise > 0.0) & (n > _WARM_EVENTS)
-    size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise, 1.0))
+    size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise * scale, 1.0))
     excess = np.where(ready, size - _TAIL_START, 0.0)
     rarity = np.zeros(residual.shape)
     tail, at = _places(excess > 0.0)  # few are
     if len(at):
-        beyond, side = excess[tail, at], np.where(residual[tail, at] > 0.0, 2, 5)
-        events, sum1, sum2 = (tails[tail, side + part, at] for part in range(3))
-        first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
-        second = (_TAIL_PRIOR * 2.0 * _TAIL_MEAN**2 + sum2) / (_TAIL_PRIOR + events)
+        beyond = excess[tail, at]
+        events, sum1, sum2 = (tails[tail, part, at] for part in range(2, 5))
+        mean = _TAIL_MEAN[tail, 0]
+        first = (_TAIL_PRIOR * mean + sum1) / (_TAIL_PRIOR + events)
+        second = (_TAIL_PRIOR * 2.0 * mean * mean + sum2) / (_TAIL_PRIOR + events)
         spread = np.maximum(second - first * first, 1e-6 * first * first)
         shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
         shape = np.minimum(np.maximum(shape, _SHAPE_LEAST), _SHAPE_MOST)
-        share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + count[tail, at])
+        share = (_TAIL_RATE[tail, 0] * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + 2.0 * count[tail, at])
         growth = np.ones(len(at) + -len(at) % _LANES)
         growth[: len(at)] = np.minimum(shape * beyond / (first * (1.0 - shape)), 1e30)
         rarity[tail, at] = np.log1p(growth)[: len(at)] / shape - _log(share)
@@ -714,9 +749,9 @@ def _rarity(tails: FloatArray, residual: FloatArray, lapse: FloatArray, n: Float
     tails[:, 1:] *= np.where(ready, 1.0 - _blend(lapse, _TAIL_MEMORY), 1.0)[:, np.newaxis]
     if len(at):
         taken = np.minimum(beyond, _TAIL_CUT * first)
-        tails[tail, side, at] += 1.0
-        tails[tail, side + 1, at] += taken
-        tails[tail, side + 2, at] += taken * taken
+        tails[tail, 2, at] += 1.0
+        tails[tail, 3, at] += taken
+        tails[tail, 4, at] += taken * taken
     count += ready
     squared = residual * residual
     squared = np.minimum(squared, np.where(noise > 0.0, 25.0 * noise, np.inf))
@@ -732,19 +767,22 @@ def _close_day(
     age: FloatArray,
     interval: FloatArray,
     evidence: FloatArray,
-    rarity: FloatArray,
+    one: FloatArray,
+    two: FloatArray,
 ) -> None:
     """At the end of a day learn what it reached; take in the present event."""
-    np.maximum(column["rare_day"], rarity, out=column["rare_day"])
+    np.maximum(column["rare_day"], one, out=column["rare_day"])
+    np.maximum(column["rare_pair"], two, out=column["rare_pair"])
     over = np.flatnonzero(time - column["day_start"] >= np.maximum(DAY, _FEWEST * interval))
     if len(over):
         _learn_day({name: column[name][over] for name in _OF_A_DAY}, column, over, age[over], interval[over])
-        column["rare_day"][over] = column["day_peak"][over] = 0.0
+        for name in ("rare_day", "rare_pair", "day_peak"):
+            column[name][over] = 0.0
         column["day_start"][over] = time[over]
     np.maximum(column["day_peak"], evidence, out=column["day_peak"])
 
 
-_OF_A_DAY = ("rare_day", "rare_days", "tail_factor", "days", "day_peak", "usual")
+_OF_A_DAY = ("rare_day", "rare_pair", "rare_days", "tail_factor", "pair_factor", "days", "day_peak", "usual")
 
 
 def _learn_day(
@@ -754,13 +792,15 @@ def _learn_day(
     # A calibrated tail reaches about log(events a day) on an ordinary day; how much more it does
     # is by how much the fit is too light.
     judged = age > 1.5 * DAY
-    factor, usual, days = day["tail_factor"], day["usual"], day["days"] + 1.0
+    usual, days = day["usual"], day["days"] + 1.0
     rare_days = day["rare_days"] + judged
     ordinary = _log(np.maximum(np.maximum(DAY, _FEWEST * interval) / np.maximum(interval, 1.0), 2.0)) + 0.577
-    reached = np.minimum(day["rare_day"] / ordinary, 1.5 * factor)
     weight = 1.0 / (2.0 + np.minimum(rare_days, 15.0))
+    for name, rarest in (("tail_factor", "rare_day"), ("pair_factor", "rare_pair")):
+        factor = day[name]
+        reached = np.minimum(day[rarest] / ordinary, _FACTOR_STEP * factor)
+        column[name][rows] = factor + np.where(judged, weight * (reached - factor), 0.0)
     column["rare_days"][rows] = rare_days
-    column["tail_factor"][rows] = factor + np.where(judged, weight * (reached - factor), 0.0)
     column["days"][rows] = days
     peak = np.where(days > 1.0, np.minimum(day["day_peak"], 2.0 * (usual + _BASE)), day["day_peak"])
     weight = np.maximum(_DAY_GAIN, 1.0 / (days + 1.0))

@@ -43,6 +43,10 @@ from stream_processors.detectors.seasonal.bank import (
     _DAY_BINS,
     _DAY_GAIN,
     _DOWN,
+    _FACTOR,
+    _FACTOR_GROWTH,
+    _FACTOR_STEP,
+    _FACTOR_USUAL,
     _FAMILIES,
     _FEWEST,
     _GAINS,
@@ -53,12 +57,15 @@ from stream_processors.detectors.seasonal.bank import (
     _KNOWN,
     _LANES,
     _LARGEST,
+    _LATELY,
+    _LATELY_FEWEST,
+    _LATELY_SHARE,
     _LONGEST_STEP,
     _LOUDEST,
     _LOUDNESS,
     _MEMORY,
     _N,
-    _PAIR,
+    _PAIR_MOST,
     _QUIET,
     _RARE,
     _SCALES,
@@ -103,13 +110,15 @@ _SMOOTH0, _SHARE, _GAIN, _KIND = _AT["smooth0"], _AT["share0"], _AT["gain0"], _A
 _USUAL, _DAY_PEAK, _DAY_START, _DAYS, _BAR = (_AT[n] for n in ("usual", "day_peak", "day_start", "days", "bar"))
 _HOUR_PEAK = _AT["hour_peak"]
 _ONE, _TWO = _AT["one_noise"], _AT["two_noise"]
-_UNEXPLAINED, _RARE_DAY, _TAIL_FACTOR, _RARE_DAYS = (_AT[n] for n in ("unexplained", "rare_day", "tail_factor", "rare_days"))
+_UNEXPLAINED, _RECENTLY = _AT["unexplained"], _AT["lately"]
+_RARE_DAY, _RARE_PAIR, _RARE_DAYS = (_AT[n] for n in ("rare_day", "rare_pair", "rare_days"))
+_TAIL_FACTOR, _PAIR_FACTOR = _AT["tail_factor"], _AT["pair_factor"]
+_STARTS, _RATES, _ASSUMED = (tuple(float(one) for one in column[:, 0]) for column in (_TAIL_START, _TAIL_RATE, _TAIL_MEAN))
 _TENTH, _HUNDREDTH = _AT["tenth"], _AT["hundredth"]
 _WIDTH, _WIDTH_UP, _WIDTH_DOWN = _AT["width"], _AT["width_up"], _AT["width_down"]
 _FAMILY_OF = tuple(family for family, _ in _CHANNELS)
 _WEIGHTS = tuple(weight for _, weight in _CHANNELS)
 _KINDS = len(_FAMILIES)
-_SECOND_MOMENT = _TAIL_PRIOR * 2.0 * _TAIL_MEAN**2
 _DECADE = -math.log(10.0)
 
 # What passes from the first kernel to the second: arguments of logarithms (the channels first) ...
@@ -184,33 +193,39 @@ _prefetch: Callable[..., None] = intrinsic(_of_prefetch)
 _blend, _beyond, _widen, _nearest = _jit(_py_blend), _jit(_py_beyond), _jit(_py_widen), _jit(_py_nearest)
 
 
-def _py_tail(s: FloatArray, at: int, residual: float, lapse: float, n: float) -> tuple[float, float, float, bool]:
+def _py_farther(factor: float) -> float:
+    farther: float = _most(factor, 1.0) + _FACTOR_GROWTH * _most(factor - _FACTOR_USUAL, 0.0)
+    return farther
+
+
+def _py_tail(
+    s: FloatArray, number: int, residual: float, scale: float, lapse: float, n: float
+) -> tuple[float, float, float, bool]:
     """As ``bank._rarity``, but for the logarithms: growth, share beyond, shape, and whether it lies beyond."""
+    at = _TWO if number else _ONE
+    start, rate, mean = _STARTS[number], _RATES[number], _ASSUMED[number]
     noise = s[at]
     ready = noise > 0.0 and n > _WARM_EVENTS
-    size = abs(residual) / math.sqrt(noise if noise > 0.0 else 1.0)
-    excess = size - _TAIL_START if ready else 0.0
+    size = abs(residual) / math.sqrt(noise * scale if noise > 0.0 else 1.0)
+    excess = size - start if ready else 0.0
     beyond = excess > 0.0
-    upward = residual > 0.0
-    side = at + 2 if upward else at + 5
-    events, sum1, sum2 = s[side], s[side + 1], s[side + 2]
-    first = (_TAIL_PRIOR * _TAIL_MEAN + sum1) / (_TAIL_PRIOR + events)
-    second = (_SECOND_MOMENT + sum2) / (_TAIL_PRIOR + events)
+    events, sum1, sum2 = s[at + 2], s[at + 3], s[at + 4]
+    first = (_TAIL_PRIOR * mean + sum1) / (_TAIL_PRIOR + events)
+    second = (_TAIL_PRIOR * 2.0 * mean * mean + sum2) / (_TAIL_PRIOR + events)
     spread = _most(second - first * first, 1e-6 * first * first)
     shape = 0.5 * (1.0 - first * first / spread) + _SHAPE_BIAS
     shape = _least(_most(shape, _SHAPE_LEAST), _SHAPE_MOST)
-    share = (_TAIL_RATE * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + s[at + 1])
+    share = (rate * _TAIL_PRIOR_EVENTS + events) / (_TAIL_PRIOR_EVENTS + 2.0 * s[at + 1])
     growth = _least(shape * _most(excess, 0.0) / (first * (1.0 - shape)), 1e30)
 
     keep = 1.0 - _blend(lapse, _TAIL_MEMORY) if ready else 1.0
     taken = _least(_most(excess, 0.0), _TAIL_CUT * first)
-    for begin, mine in ((at + 2, beyond and upward), (at + 5, beyond and not upward)):
-        s[begin] *= keep
-        s[begin + 1] *= keep
-        s[begin + 2] *= keep
-        s[begin] += 1.0 if mine else 0.0
-        s[begin + 1] += taken if mine else 0.0
-        s[begin + 2] += taken * taken if mine else 0.0
+    s[at + 2] *= keep
+    s[at + 3] *= keep
+    s[at + 4] *= keep
+    s[at + 2] += 1.0 if beyond else 0.0
+    s[at + 3] += taken if beyond else 0.0
+    s[at + 4] += taken * taken if beyond else 0.0
     s[at + 1] *= keep
     s[at + 1] += 1.0 if ready else 0.0
     squared = residual * residual
@@ -220,7 +235,7 @@ def _py_tail(s: FloatArray, at: int, residual: float, lapse: float, n: float) ->
     return growth, share, shape, beyond
 
 
-_tail = _jit(_py_tail)
+_tail, _farther = _jit(_py_tail), _jit(_py_farther)
 
 
 @cache
@@ -261,7 +276,8 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             n = s[_COUNT]
             new = n == 0.0
             if new:
-                s[_ORIGIN], s[_FIRST], s[_LAST], s[_DAY_START], s[_TAIL_FACTOR] = value, time, time, time, 1.3
+                s[_ORIGIN], s[_FIRST], s[_LAST], s[_DAY_START] = value, time, time, time
+                s[_TAIL_FACTOR] = s[_PAIR_FACTOR] = _FACTOR
             elapsed = _most(time - s[_LAST], 0.0)
             interval = s[_INTERVAL]
             rate = _most(0.02, 1.0 / _most(n, 1.0))
@@ -322,10 +338,15 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             unexplained = unexplained if settled and abs(unexplained) > grain else 0.0
             before = s[_UNEXPLAINED]
             pair = _nearest(_least(unexplained, before), _most(unexplained, before))
+            noise, lately = s[_ONE], s[_RECENTLY]
+            scale = (1.0 - _LATELY_SHARE) + _LATELY_SHARE * (lately / noise) if noise > 0.0 else 1.0
+            gain = _most(_blend(lapse, _most(_LATELY, _LATELY_FEWEST * interval)), 1.0 / _most(n - 5.0, 1.0))
+            squared = _least(before * before, 25.0 * noise if noise > 0.0 else np.inf)
+            s[_RECENTLY] = lately + (gain * (squared - lately) if n > 5.0 else 0.0)
             s[_UNEXPLAINED] = unexplained
             for tail in range(2):
                 growth, share, shape, beyond = _tail(
-                    s, _ONE if tail == 0 else _TWO, unexplained if tail == 0 else pair, lapse, n
+                    s, tail, pair if tail else unexplained, scale if tail else 1.0, lapse, n
                 )
                 growths[tail, i] = growth
                 logs[_LOG_SHARE + tail, i] = share
@@ -449,7 +470,6 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             lapse, elapsed, age = have[_H_LAPSE, i], have[_H_ELAPSED, i], have[_H_AGE, i]
             one = growths[0, i] / have[_H_SHAPE, i] - logs[_LOG_SHARE, i] if have[_H_BEYOND, i] > 0.0 else 0.0
             two = growths[1, i] / have[_H_SHAPE + 1, i] - logs[_LOG_SHARE + 1, i] if have[_H_BEYOND + 1, i] > 0.0 else 0.0
-            rarity = _most(one, _PAIR * two)
 
             families[:] = 0.0
             for channel in range(_N):
@@ -477,28 +497,32 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             days_known = age / DAY
             divisor = _BASE + s[_USUAL] + _YOUNG / (1.0 + days_known)
             slow_strength = evidence / divisor
-            single = 0.5 * rarity / (logs[_LOG_WANTED, i] * _most(1.0, s[_TAIL_FACTOR]))
-            single /= 1.0 + 1.4 * _most(1.0 - days_known / _KNOWN, 0.0)
+            wanted = logs[_LOG_WANTED, i] * (1.0 + 1.4 * _most(1.0 - days_known / _KNOWN, 0.0))
+            alone = 0.5 * one / (wanted * _farther(s[_TAIL_FACTOR]))
+            beside = 0.5 * two / (wanted * _farther(s[_PAIR_FACTOR]))
+            single = _most(alone, _least(beside, _PAIR_MOST))
             single = _least(single * loud[0], 1.0)
             strength = _least(_most(slow_strength, single), _BAR_TOP)
             strength = strength if strength >= 1e-6 else 0.0
 
             # the end of a day
-            s[_RARE_DAY] = _most(s[_RARE_DAY], rarity)
+            s[_RARE_DAY], s[_RARE_PAIR] = _most(s[_RARE_DAY], one), _most(s[_RARE_PAIR], two)
             over = time - s[_DAY_START] >= _most(DAY, _FEWEST * have[_H_INTERVAL, i])
             judged = over and age > 1.5 * DAY
             s[_RARE_DAYS] += 1.0 if judged else 0.0
-            factor, usual = s[_TAIL_FACTOR], s[_USUAL]
+            usual = s[_USUAL]
             ordinary = logs[_LOG_ORDINARY, i] + 0.577
-            reached = _least(s[_RARE_DAY] / ordinary, 1.5 * factor)
             weight = 1.0 / (2.0 + _least(s[_RARE_DAYS], 15.0))
-            s[_TAIL_FACTOR] = factor + (weight * (reached - factor) if judged else 0.0)
+            for at, rarest in ((_TAIL_FACTOR, _RARE_DAY), (_PAIR_FACTOR, _RARE_PAIR)):
+                factor = s[at]
+                reached = _least(s[rarest] / ordinary, _FACTOR_STEP * factor)
+                s[at] = factor + (weight * (reached - factor) if judged else 0.0)
             s[_DAYS] += 1.0 if over else 0.0
             peak = _least(s[_DAY_PEAK], 2.0 * (usual + _BASE)) if s[_DAYS] > 1.0 else s[_DAY_PEAK]
             weight = _most(_DAY_GAIN, 1.0 / (s[_DAYS] + 1.0))
             s[_USUAL] = usual + (weight * (peak - usual) if over else 0.0)
             if over:
-                s[_RARE_DAY], s[_DAY_PEAK], s[_DAY_START] = 0.0, 0.0, time
+                s[_RARE_DAY], s[_RARE_PAIR], s[_DAY_PEAK], s[_DAY_START] = 0.0, 0.0, 0.0, time
             s[_DAY_PEAK] = _most(s[_DAY_PEAK], evidence)
 
             # one report per incident; what comes at this hour every day is none
