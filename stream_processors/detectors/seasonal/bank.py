@@ -437,15 +437,7 @@ class SeasonalBank(Bank):
         usual = np.where(rising, up, down)
         ratio = squared / (_QUIET * usual)
         np.copyto(ratio, 0.0, where=~(usual > 0.0))
-        ratio += 0.5
-        surprise = np.minimum(np.maximum(ratio, 1.0, out=ratio), 1e30, out=ratio)
-        np.log(surprise, out=surprise)
-        surprise *= 0.5
-        root = np.sqrt(np.minimum(surprise, _LOUDEST, out=surprise))
-        loud = np.sqrt(root)
-        np.sqrt(loud, out=loud)
-        loud *= root  # to the power 5/8
-        loud *= _WEIGHT_COLUMN
+        loud = _loudness(ratio)
         families = np.zeros((len(_FAMILIES), len(rows)))
         for channel, (family, _) in enumerate(_CHANNELS):
             families[family] += loud[channel]
@@ -646,6 +638,21 @@ def _divided(number: IntArray, by: int) -> tuple[IntArray, IntArray]:
     """Quotient and rest; NumPy divides by one number much faster than it takes the rest."""
     whole = number // by
     return whole, number - whole * by
+
+
+def _loudness(ratio: FloatArray) -> FloatArray:
+    """Weighted evidence of the channels, by the ratio of their size to the usual; 0 where that is ordinary, as most are."""
+    found = np.zeros(ratio.shape)
+    few = np.flatnonzero(~(ratio <= 0.5))
+    surprise = _log(np.minimum(ratio.reshape(-1)[few] + 0.5, 1e30))
+    surprise *= 0.5
+    root = np.sqrt(np.minimum(surprise, _LOUDEST, out=surprise))
+    loud = np.sqrt(root)
+    np.sqrt(loud, out=loud)
+    loud *= root  # to the power 5/8
+    loud *= _WEIGHT_COLUMN[few // ratio.shape[1], 0]
+    found.reshape(-1)[few] = loud
+    return found
 
 
 def _log(few: FloatArray) -> FloatArray:
