@@ -113,7 +113,7 @@ def whole(message: str, shares: dict[str, float], how_rare: str, told: float = 0
 
 
 _DAY = 86_400_000
-_WAITS = ((0.3, 1.75), (0.4, 8.0), (0.5, 30.0), (0.55, 200.0), (0.6, 600.0), (0.7, 3000.0))
+_WAITS = ((0.3, 1.3), (0.4, 16.0), (0.5, 50.0), (0.55, 600.0), (0.6, 1000.0), (0.7, 3000.0))
 """Days between insights of at least this score on series without faults, measured (docs/detectors.md)."""
 
 

@@ -255,6 +255,6 @@ def test_rarity_grows_with_the_score_and_shrinks_with_every_earlier_insight() ->
     assert at == sorted(at)
     often = [days(explain.rarity(0.5, [0.6] * count, 28.0)) for count in range(9)]
     assert often == sorted(often, reverse=True)
-    assert math.isclose(often[8], (30 + 28) / 9, rel_tol=0.1)
+    assert math.isclose(often[8], (50 + 28) / 9, rel_tol=0.1)
     assert days(explain.rarity(0.6, [0.5] * 9, 28.0)) > 365, "what was weaker says nothing of it"
     assert explain.rarity(1.0, [], 0.0) == "less than once in 3 years for this series"
