@@ -105,7 +105,8 @@ class _Objects:
 
     Events share the objects of their texts, and an address is looked up faster than a text. The list
     keeps every object alive: an address is one object's. Where ``beside`` tells, as a series mostly tells its
-    metric and unit, nothing is looked up: then its codes and places are these, and an object may come more than once.
+    metric and unit, and repeats, nothing is looked up: then its codes and places are these, and an object may come more than
+    once.
     """
 
     codes: pa.Array
@@ -116,8 +117,9 @@ class _Objects:
         count = len(values)
         self.values = values
         addresses = np.frombuffer(np.fromiter(values, object, count).tobytes(), np.intp)
-        if beside is not None and (addresses[beside.places][beside.numbers] == addresses).all():
-            self.codes, self.numbers, self.places = beside.codes, beside.numbers, beside.places
+        told = beside if beside is not None and len(beside.places) <= count // 2 else None
+        if told and (addresses[told.places][told.numbers] == addresses).all():
+            self.codes, self.numbers, self.places = told.codes, told.numbers, told.places
         else:
             coded = pa.array(addresses).dictionary_encode()
             self.codes, self.numbers = coded.indices, np.asarray(coded.indices)

@@ -32,9 +32,10 @@ from consumers.archive.merge import Rolling, merged
 from consumers.archive.reader import Archive, DamagedFile, DamagedFileWarning, in_stream_order, once
 from consumers.archive.store import FolderStore
 from consumers.archive.verify import verify
-from consumers.archive.writer import by_hour, encode, file_name
+from consumers.archive.writer import by_hour, encode, events_table, file_name
 from schemas.arrow import EVENTS, SORT, plain
-from tests.support.archive import START, numbers, record, records, table
+from stream_processors.records.batch import EventBatch
+from tests.support.archive import SHARD, START, numbers, record, records, table
 
 HOUR = START // HOUR_MS
 LATER = START + 10 * HOUR_MS
@@ -59,6 +60,33 @@ def everything(root: Path) -> pa.Table:
 
 
 CUTS = [(0, 100), (90, 170), (150, 151), (170, 220), (215, 300)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(*(st.integers(0, most) for most in (2, 3, 3, 2, 2))), max_size=30),
+    st.booleans(),
+)
+def test_a_table_says_what_a_batch_says_however_its_events_share_their_texts(
+    events: list[tuple[int, ...]], mostly_by_series: bool
+) -> None:
+    hosts, metrics = [f"host-{n}" for n in range(3)], [f"metric {n % 3}" for n in range(4)]
+    series, units = [f"series {n}" for n in range(4)], ["Percent", "Bytes", None]
+    dimensions: list[dict[str, str] | None] = [{"zone": "a"}, {"zone": "b", "disk": "/"}, None]
+    if mostly_by_series:  # as real events are: the series tells the rest
+        events = [(host, one, one, one % 3, one % 3) for host, one, *_ in events]
+    count = len(events)
+    batch = EventBatch(
+        sequence_numbers=["1"], record=[0] * count, sub_sequence=list(range(count)), item=[0] * count,
+        resource=[hosts[one[0]] for one in events], metric=[metrics[one[1]] for one in events],
+        series=[series[one[2]] for one in events], timestamp=[START + n for n in range(count)],
+        value=[float(n) for n in range(count)], arrival=[START] * count, unit=[units[one[3]] for one in events],
+        dimensions=[dimensions[one[4]] for one in events],
+    )  # fmt: skip
+    made = events_table(batch, SHARD)
+    for name in ("resource", "metric", "series", "unit"):
+        assert made[name].to_pylist() == getattr(batch, name)
+    assert [dict(one) if one else None for one in made["dimensions"].to_pylist()] == batch.dimensions
 
 
 def test_names_from_outside_never_become_paths() -> None:
