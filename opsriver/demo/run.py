@@ -94,10 +94,11 @@ class Demo:
             queue = QueueSubscriber(self._stack.client("sqs"), self._out("AlertQueueUrl"), self._board.receive)
             watcher.start()
             try:
-                self._heartbeat(on=False)
+                # It tells the real time, hours ahead of the fleet's: one tick of it would end the watch for silence.
+                self._stack.heartbeat(on=False)
                 self._history(fleet, live)
                 self._live(fleet, live)
-                self._heartbeat(on=True)
+                self._stack.heartbeat(on=True)
                 own = self._own_load()
                 self._settle()
             finally:
@@ -115,14 +116,6 @@ class Demo:
         self._board.step = step
 
     # ------------------------------------------------------------------ feeding
-
-    def _heartbeat(self, *, on: bool) -> None:
-        """The deployed heartbeat tells the real time, which is hours ahead of the fleet's: a single tick of it among the
-        fleet's would end the watch for silence."""
-        events = self._stack.client("events")
-        for rule in events.list_rules()["Rules"]:
-            if "HeartbeatFunction" in rule["Name"]:
-                (events.enable_rule if on else events.disable_rule)(Name=rule["Name"])
 
     def _history(self, fleet: Fleet, live: int) -> None:
         self._note(f"feeding {story.HISTORY_DAYS} days of history of {len(fleet.names)} hosts")

@@ -78,6 +78,16 @@ class Stack(msgspec.Struct, frozen=True, rename="camel"):
         """A boto3 client of the embedded AWS."""
         return make_client(self.endpoint, service, **config)
 
+    def heartbeat(self, *, on: bool) -> None:
+        """Let the deployed heartbeat tick or rest. Raises RuntimeError where none is deployed."""
+        events = self.client("events")
+        rules = [one["Name"] for page in events.get_paginator("list_rules").paginate() for one in page["Rules"]]
+        beats = [name for name in rules if "HeartbeatFunction" in name]
+        if not beats:
+            raise RuntimeError(f"no schedule of the heartbeat is among the rules {', '.join(rules) or '(none)'}")
+        for name in beats:
+            (events.enable_rule if on else events.disable_rule)(Name=name)
+
     def environment(self) -> dict[str, str]:
         """Environment in which other processes find the embedded AWS."""
         from opsriver.embedded.emulator import environment

@@ -661,9 +661,8 @@ def _block(
     """
     first, second = _kernels(_stamp())
     count = len(rows)
-    padded = (
-        count + -count % _LANES + _LANES
-    )  # not a power of two: what belongs to one event would share a place in the cache
+    # One lane more, as of lengths that are powers of two all numbers of an event would share a place in the cache.
+    padded = count + -count % _LANES + _LANES
     logs, growths, exps = np.ones((_LOGS, padded)), np.ones((2, padded)), np.ones((_EXPS, padded))
     have, decades = np.empty((_HAVE, padded)), np.ones(padded)
     first(state, bins, visits, rows, timestamps, values, logs, growths, exps, have, out)
