@@ -701,7 +701,9 @@ class Scorer:
             wanted = np.log(np.clip(allowance[here] * np.nan_to_num(found.interval[at]), 1e-12, 0.5))
             judged = np.clip(SEVERITY_SCORES[2] * np.log(found.tail[at]) / wanted, 0.0, 1.0)
             judged[found.warming[at]] = 0.0
-            score[here] = np.where(score[here] > 0, judged, 0.0)
+            # What the detector holds back, as it comes every day or follows a report, stays held.
+            held = score[here] < np.minimum(level[here], SEVERITY_SCORES[2])
+            score[here] = np.where(held, np.minimum(judged, score[here]), judged)
             level[here] = judged
 
     # ------------------------------------------------------------------ episodes

@@ -70,6 +70,9 @@ _BAR_RISE, _BAR_TOP = 2.0, 2.0
 """A report raises the bar to twice its strength, of which at most this much counts."""
 _BAR_START, _BAR_SHARE, _BAR_LONGEST = 2 * HOUR, 0.05, WEEK
 """The bar sinks over two hours plus a twentieth of the series' age, at most a week."""
+_CALM, _HELD = 0.2, 0.4375
+"""Below the first level an incident is over. One after it that the bar holds is MEDIUM, and reported once it has lasted as
+long as the bar of a new series takes to sink to a half."""
 _HABIT = 0.375
 """Most that is scored of what is not stronger than this half-hour usually is: LOW, which pages nobody."""
 _GRADES = 8.0
@@ -142,7 +145,7 @@ _COLUMNS = (
     *(f"down{i}" for i in range(_N)),
     *("smooth0", "smooth1", "smooth2"),
     *(f"share{i}" for i in range(len(_FAMILIES))),
-    *("usual", "day_peak", "day_start", "days", "bar", "hour_peak"),
+    *("usual", "day_peak", "day_start", "days", "bar", "waited", "hour_peak"),
     *(f"{tail}_{part}" for tail in ("one", "two") for part in _TAIL_PARTS),
     *("unexplained", "lately", "rare_day", "rare_pair", "tail_factor", "pair_factor", "rare_days"),
     *("tenth", "hundredth"),
@@ -192,7 +195,7 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     families: ClassVar[tuple[str, ...]] = _FAMILIES
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
         [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
@@ -505,9 +508,20 @@ class SeasonalBank(Bank):
             column["hour_peak"], rows, count, timestamps, elapsed, level, (before, day_bin, after)
         )
         above, habit = strength > bar, strength <= daily
-        np.copyto(bar, _BAR_RISE * strength, where=above & ~habit & (strength >= 0.5) & ~warming)
         score = np.where(level < 0.5, level, np.floor(_GRADES * level) / _GRADES)
         score = np.where(above, np.minimum(score, np.where(habit, _HABIT, 1.0)), 0.0)
+        waited = column["waited"]
+        np.copyto(waited, 0.0, where=level < _CALM)
+        few = np.flatnonzero((level >= 0.5) & ~habit)  # incidents, of which few go on at a time
+        if len(few):
+            reported, waiting, strong = above[few], waited[few], strength[few]
+            waits = ~reported & (waiting >= 0.0)
+            waiting += np.where(waits, lapse[few], 0.0)
+            late = waits & (waiting >= _BAR_START)
+            reported |= late
+            score[few] = np.where(late, np.floor(_GRADES * level[few]) / _GRADES, np.where(waits, _HELD, score[few]))
+            waited[few] = np.where(reported, -1.0, waiting)
+            bar[few] = np.where(reported, np.maximum(bar[few], _BAR_RISE * strong), bar[few])
 
         # --- explanation ------------------------------------------------------------------------------
         shares = _shares(column, spoken, slow_strength, single, level)

@@ -36,6 +36,7 @@ from stream_processors.detectors.seasonal.bank import (
     _BAR_TOP,
     _BASE,
     _BINS,
+    _CALM,
     _CHANNELS,
     _CLIP,
     _COLUMNS,
@@ -54,6 +55,7 @@ from stream_processors.detectors.seasonal.bank import (
     _GRAIN,
     _HABIT,
     _HALF_HOUR,
+    _HELD,
     _KNOWN,
     _LANES,
     _LARGEST,
@@ -108,7 +110,7 @@ _DAY_REST, _DAY_REST_SLOW, _PREVIOUS = _AT["day_rest"], _AT["day_rest_slow"], _A
 _STEP_SHORT, _STEP_LONG = _AT["step_short"], _AT["step_long"]
 _SMOOTH0, _SHARE, _GAIN, _KIND = _AT["smooth0"], _AT["share0"], _AT["gain0"], _AT["kind"]
 _USUAL, _DAY_PEAK, _DAY_START, _DAYS, _BAR = (_AT[n] for n in ("usual", "day_peak", "day_start", "days", "bar"))
-_HOUR_PEAK = _AT["hour_peak"]
+_WAITED, _HOUR_PEAK = _AT["waited"], _AT["hour_peak"]
 _ONE, _TWO = _AT["one_noise"], _AT["two_noise"]
 _UNEXPLAINED, _RECENTLY = _AT["unexplained"], _AT["lately"]
 _RARE_DAY, _RARE_PAIR, _RARE_DAYS = (_AT[n] for n in ("rare_day", "rare_pair", "rare_days"))
@@ -539,10 +541,18 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             most = _most(float(daily[(half_hour - 1) % _DAY_BINS]), float(daily[half_hour % _DAY_BINS]))
             most = _most(most, float(daily[(half_hour + 1) % _DAY_BINS]))
             above, habit = strength > s[_BAR], strength <= _BAR_RISE * most
-            if above and not habit and strength >= 0.5 and not warming:
-                s[_BAR] = _BAR_RISE * strength
+            incident = level >= 0.5 and not habit
+            waits = incident and not above and s[_WAITED] >= 0.0
+            if level < _CALM:
+                s[_WAITED] = 0.0
+            if waits:
+                s[_WAITED] += lapse
+                above = s[_WAITED] >= _BAR_START
+            if incident and above:
+                s[_WAITED], s[_BAR] = -1.0, _most(s[_BAR], _BAR_RISE * strength)
             score = level if level < 0.5 else math.floor(_GRADES * level) / _GRADES
             score = _least(score, _HABIT if habit else 1.0)
+            score = score if above else _HELD if waits else 0.0
 
             # shares of the families
             total = 0.0
@@ -588,7 +598,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             moved_marks[_MARK_UP, mark], moved_marks[_MARK_DOWN, mark] = s[_WIDTH_UP], s[_WIDTH_DOWN]
 
             middle = np.nan if n < 2.0 else expected + s[_ORIGIN]
-            out[_O_SCORE, i] = score if above else 0.0
+            out[_O_SCORE, i] = score
             out[_O_LEVEL, i] = level
             out[_O_LOW, i], out[_O_EXPECTED, i], out[_O_HIGH, i] = middle - down, middle, middle + up
             out[_O_WARMING, i] = 1.0 if warming else 0.0

@@ -262,6 +262,21 @@ def test_a_wished_rate_is_about_the_rate_of_pages_on_ordinary_noise() -> None:
     assert monthly < daily / 3
 
 
+def test_a_rate_of_false_alarms_leaves_held_what_the_detector_holds_after_a_report() -> None:
+    series, again = 8, 3 * 288 + 48
+    stream = np.random.default_rng(8).normal(size=(again + 6, series))
+    stream[3 * 288] = 1e6
+    stream[again:] += 12
+    scorer = Scorer(parse('[[rules]]\nfalse_alarms = "1 per 30 days"\n'), watch_silence=False)
+    told: list[Insight] = []
+    for n, row in enumerate(stream):
+        at = START + 5 * n * MINUTE
+        told += scorer.process(batch([(f"h{h}", f"metric {h}", at, float(v)) for h, v in enumerate(row)])).insights
+    later = [one for one in told if one.kind == "anomaly" and one.opened_at >= START + 5 * again * MINUTE]
+    assert any(one.severity == "MEDIUM" for one in later)
+    assert all(one.severity not in ("HIGH", "CRITICAL") for one in later)
+
+
 def test_no_configuration_watches_everything_by_the_default_detector() -> None:
     assert load(None) == parse("") == DetectorConfig()
     assert parse("").rule("any", "thing") == Rule()

@@ -357,6 +357,30 @@ def test_what_came_at_this_hour_once_is_reported_when_it_comes_again_a_week_late
     assert paged[12] >= 0.9
 
 
+@pytest.mark.parametrize("compiled", PATHS)
+def test_what_the_bar_of_an_earlier_report_holds_is_medium_at_once_and_reported_when_it_has_lasted_two_hours(
+    ordinary, compiled
+):
+    stamps, values, _ = ordinary
+    faulty, first, again = values.copy(), 4 * 288, 4 * 288 + 48
+    faulty[first] = 1e6
+    faulty[again : again + 36] += 12
+    told = run(SeasonalBank(12, compiled=compiled), stamps, faulty)
+    assert (told.score[first] >= 0.5).all()
+    calm = told.level[first + 1 : again].min(axis=0) < 0.2
+    assert calm.mean() > 0.5
+    scores, levels = told.score[again : again + 36, calm], told.level[again : again + 36, calm]
+    assert (scores[:2] == 0.4375).any(axis=0).all()
+    assert (scores[:12] <= 0.4375).all()
+    assert (((scores == 0.4375) | (scores >= 0.5)).sum(axis=0) <= 24).all()
+    reported = (scores >= 0.5).argmax(axis=0)
+    assert ((scores >= 0.5).sum(axis=0) == 1).all()
+    for series, at in enumerate(reported):
+        assert (scores[at + 1 :, series] == 0.0).all()
+        assert (levels[:at, series] >= 0.5).sum() <= 24
+        assert scores[at, series] == np.floor(8 * levels[at, series]) / 8
+
+
 def test_a_report_s_score_has_grades_and_the_level_has_none(ordinary):
     stamps, values, _ = ordinary
     rng = np.random.default_rng(8)
