@@ -25,15 +25,26 @@ MAX_USER_RECORDS = 100_000
 """Most user records of one aggregate: 10 MiB, the largest Kinesis record, in records of 100 bytes."""
 
 
+_HEAD = 12
+"""Bytes by which the head of a user record is known: its tags, the index of its key, its two lengths and what follows."""
+_KNOWN = 16_384
+_heads: dict[bytes, tuple[int, int, int]] = {}
+"""Where a user record's data begins and ends, counted from its head, and the index of its key; bounded by ``_walk``."""
+
+
 class Keys:
     """The partition keys of an aggregate's user records by their places; looked up only where one is told of."""
 
-    __slots__ = ("_index", "_table")
+    __slots__ = ("_content", "_index", "_table")
 
-    def __init__(self, table: Sequence[str], index: Sequence[int]) -> None:
-        self._table, self._index = table, index
+    def __init__(self, table: Sequence[str], content: memoryview) -> None:
+        self._table, self._content = table, content
+        self._index: list[int] | None = None
 
     def __getitem__(self, place: int) -> str:
+        if self._index is None:
+            message = _message()[0].FromString(self._content)
+            self._index = [record.partition_key_index for record in message.records]
         return self._table[self._index[place]]
 
 
@@ -49,6 +60,66 @@ def deaggregate(data: bytes) -> tuple[Keys, list[bytes]]:
     content = memoryview(data)[len(MAGIC) : -DIGEST_SIZE]
     if hashlib.md5(content, usedforsecurity=False).digest() != data[-DIGEST_SIZE:]:
         raise _damaged(f"the MD5 checksum at its end does not match its {size} bytes; it was cut or altered on the way")
+    table, users = _walk(data) or _parse(content)
+    return Keys(table, content), users
+
+
+def _walk(data: bytes) -> tuple[list[str], list[bytes]] | None:
+    """Keys and user records of an aggregate as producers write them; None for any other, damaged or not.
+
+    That is keys of less than 128 bytes and then records of an index and data, in this order and with nothing else. The
+    heads of records are few and come again.
+    """
+    if len(_heads) > _KNOWN:
+        _heads.clear()
+    known, table, users = _heads, list[str](), list[bytes]()
+    at, end = len(MAGIC), len(data) - DIGEST_SIZE
+    try:
+        while data[at] == 0x0A and data[at + 1] < 0x80:
+            begin, at = at + 2, at + 2 + data[at + 1]
+            table.append(data[begin:at].decode())
+        count = len(table)
+        while at < end:
+            head = data[at : at + _HEAD]
+            found = known.get(head)
+            if found is None:
+                found = known[head] = _read_head(head)
+            begin, size, index = found
+            if index >= count:
+                return None
+            users.append(data[at + begin : at + size])
+            at += size
+    except (ValueError, IndexError):
+        return None
+    return (table, users) if at == end and 0 < len(users) <= MAX_USER_RECORDS else None
+
+
+def _read_head(head: bytes) -> tuple[int, int, int]:
+    """Begin and end of the data behind a head, and the index of its key. Raises ValueError or IndexError for others."""
+    whole, begin = _varint(head, 0, 0x1A)
+    end = begin + whole
+    index, begin = _varint(head, begin, 0x08)
+    size, begin = _varint(head, begin, 0x1A)
+    if begin + size != end:
+        raise ValueError
+    return begin, end, index
+
+
+def _varint(head: bytes, at: int, tag: int) -> tuple[int, int]:
+    """The number behind a tag of protobuf, of up to four bytes, and where it ends."""
+    if head[at] != tag:
+        raise ValueError
+    number = 0
+    for shift in (0, 7, 14, 21):
+        at += 1
+        number |= (head[at] & 0x7F) << shift
+        if head[at] < 0x80:
+            return number, at + 1
+    raise ValueError
+
+
+def _parse(content: memoryview) -> tuple[list[str], list[bytes]]:
+    """Keys and user records of any aggregate, by protobuf. Raises Refused where it is damaged."""
     message_type, decode_error = _message()
     message = message_type()
     try:
@@ -73,7 +144,7 @@ def deaggregate(data: bytes) -> tuple[Keys, list[bytes]]:
         raise _damaged("a user record in it lacks its data or its partition key")
     if max(index) >= len(table):
         raise _damaged(f"a user record points beyond its table of {len(table)} partition keys")
-    return Keys(table, index), users
+    return table, users
 
 
 def _damaged(why: str) -> Refused:

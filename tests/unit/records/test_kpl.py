@@ -56,6 +56,54 @@ NONSENSE: list[Any] = [
 ]
 
 
+def message(tag: int, *parts: bytes) -> bytes:
+    whole = b"".join(parts)
+    return bytes([tag, *([len(whole)] if len(whole) < 128 else [len(whole) & 127 | 128, len(whole) >> 7])]) + whole
+
+
+INDEX = st.sampled_from(
+    [b"\x08\x00", b"\x08\x01", b"\x08\x02", b"\x08\x82\x00", b"\x08\x85\x01", b"\x88\x00\x01", b"\x09\x00"]
+)
+DATA = (
+    st.binary(max_size=4)
+    .flatmap(lambda text: st.sampled_from([text, text * 40, text * 300]))
+    .map(lambda d: message(0x1A, d))
+)
+FIELD = st.one_of(INDEX, DATA, st.just(b"\x10\x00"), st.just(message(0x22, b"\x0a\x01t")), st.binary(max_size=3))
+WELL = st.tuples(st.sampled_from([b"\x08\x00", b"\x08\x80\x00"]), DATA)
+RECORD = st.one_of(WELL, WELL, WELL, st.tuples(INDEX, DATA), st.lists(FIELD, max_size=4)).map(lambda r: message(0x1A, *r))
+KEYS = [b"k", "ü".encode(), b"k" * 127, b"", b"\xff", b"k" * 200]
+KEY = st.sampled_from([*KEYS[:3] * 3, *KEYS]).map(lambda key: message(0x0A, key))
+ELSE = st.one_of(KEY, st.just(b"\x12\x01h"), st.binary(max_size=3))
+CONTENT = st.tuples(
+    st.lists(KEY, min_size=1, max_size=3),
+    st.lists(RECORD, max_size=4),
+    st.lists(st.one_of(RECORD, ELSE), max_size=2),
+    st.sampled_from([0, 0, 0, 1, 2]),
+).map(lambda parts: b"".join([*parts[0], *parts[1], *parts[2]])[: -parts[3] or None])
+
+
+@settings(deadline=None, max_examples=1500)
+@given(CONTENT)
+def test_the_short_way_through_an_aggregate_reads_what_protobuf_does(content: bytes) -> None:
+    def outcome() -> Any:
+        try:
+            keys, users = kpl.deaggregate(sealed(content))
+        except Refused as refusal:
+            return refusal.code, refusal.reason
+        return [keys[place] for place in range(len(users))], users
+
+    found = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kpl, "_walk", lambda data: None)
+        assert outcome() == found
+
+
+def test_the_short_way_is_taken_by_aggregates_as_producers_write_them() -> None:
+    assert kpl._walk(WHOLE) is not None
+    assert kpl._walk(sealed(NONSENSE[3][0])) is None
+
+
 def test_content_that_matches_its_checksum_and_makes_no_sense_is_refused() -> None:
     for content, why in NONSENSE:
         letter = refused(sealed(content))
