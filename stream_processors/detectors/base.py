@@ -133,10 +133,14 @@ class Bank(ABC):
         begin = 0
         for size in sizes.tolist():
             end = begin + size
-            found = self.step(rows[begin:end], timestamps[begin:end], values[begin:end])
-            (small if size < SMALL_ROUND else parts).append(found)
+            found = self._round(rows[begin:end], timestamps[begin:end], values[begin:end])
+            (small if size < SMALL_ROUND else parts).extend(found)
             begin = end
         return [*parts, joined(small)] if small else parts
+
+    def _round(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
+        """As ``step``, in parts where these are computed one after the other."""
+        return [self.step(rows, timestamps, values)]
 
     @abstractmethod
     def dump(self, rows: IntArray) -> bytes:

@@ -105,7 +105,7 @@ is off by more at what is rare in a year."""
 
 _WARM_EVENTS = 60.0
 _LARGEST = 1e100
-"""Values are cut here: their squares still fit into a double with room to spare."""
+"""Values are cut here, and so are distances in widths of a range: their squares still fit into a double with room."""
 _GRAIN = 1e-13
 """Differences below this share of a value are rounding, not evidence."""
 
@@ -157,13 +157,13 @@ _AT = {name: position for position, name in enumerate(_COLUMNS)}
 _UP, _DOWN = _AT["up0"], _AT["down0"]
 # Blocks of columns that are computed together.
 _RANGES, _MEANS, _TAILS, _SHARE, _GAIN = (_AT[name] for name in ("low", "mean0", "one_noise", "share0", "gain0"))
-_WEIGHT_COLUMN = np.array([[weight] for _, weight in _CHANNELS])
+_WEIGHTS = np.array([weight for _, weight in _CHANNELS])
 _SCALE_COLUMN = np.array([[scale] for scale in _SCALES])
 _LANES = 16
 """Rows are computed in multiples of this, so that no result depends on a vector's ragged end."""
 _BLOCK = 6144
 """Rows that NumPy computes at once: more share the cost of a call, fewer a nearer cache. A multiple of ``_LANES``."""
-_CHUNK = 128
+_CHUNK = 256
 """Rows that are turned from rows into columns at once: what is read stays in the fastest cache."""
 _APART = 8
 """Room between columns: of lengths that are powers of two, all columns' values of one row would compete for the same few
@@ -239,6 +239,9 @@ class SeasonalBank(Bank):
 
     def step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
         """Score and then learn one event of each given row."""
+        return joined(self._round(rows, timestamps, values))
+
+    def _round(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
         count = len(rows)
         rows = np.asarray(rows, dtype=np.int64)
         timestamps = np.asarray(timestamps, dtype=np.int64)
@@ -248,19 +251,18 @@ class SeasonalBank(Bank):
             raise IndexError(message)
         if count == 0:
             empty = np.zeros(0)
-            return Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)
+            return [Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)]
         self._count_down(count)
         if self._compiled:
             found: Verdicts = self._compiled.step(
                 self._state, self._bins, self._visits, self._reached, rows, timestamps, values
             )
-            return found
+            return [found]
         with np.errstate(all="ignore"):
-            parts = [
+            return [
                 self._padded(rows[block], timestamps[block], values[block])
                 for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
             ]
-        return joined(parts)
 
     def steps(self, rows: IntArray, timestamps: IntArray, values: FloatArray, sizes: IntArray) -> list[Verdicts]:
         """Rounds of ``step``, one after the other; what is compiled takes small ones together."""
@@ -382,8 +384,6 @@ class SeasonalBank(Bank):
             column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
             r[channel] = np.where(by_day_known, column[name], 0.0)
         r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
-        ranges = s[_RANGES : _RANGES + 4].reshape(2, 2, -1)
-        r[4:6] = _beyond(np.stack((v, rest)), ranges[:, 0], ranges[:, 1], grain)
 
         # --- single values: what no predictor explains --------------------------------------------
         unexplained = _smallest(
@@ -404,11 +404,11 @@ class SeasonalBank(Bank):
         means = s[_MEANS : _MEANS + len(_SCALES)]
         means += np.maximum(_blend(lapse, _SCALE_COLUMN), first_gain) * (bounded_rest - means)
         r[8:12] = means[:-1] - means[1:]
-        low_means, high_means = s[_RANGES + 4 : _RANGES + 8 : 2], s[_RANGES + 5 : _RANGES + 8 : 2]
         start = n <= 3.0
-        np.copyto(low_means, means[1:3], where=start)
-        np.copyto(high_means, means[1:3], where=start)
-        r[6:8] = _beyond(means[1:3], low_means, high_means, grain)
+        for bound in (4, 5):  # of the two-hour and the eight-hour means
+            np.copyto(s[_RANGES + bound : _RANGES + 8 : 2], means[1:3], where=start)
+        seen = np.stack((v, rest, means[1], means[2]))
+        r[4:8] = _ranged(s[_RANGES : _RANGES + 8 : 2], s[_RANGES + 1 : _RANGES + 8 : 2], seen, grain)
         step = np.where(new, 0.0, np.sqrt(np.abs(bounded - column["previous"])))
         for name, memory in (("step_short", HOUR / 2), ("step_long", 16 * HOUR)):
             column[name] += np.maximum(_blend(lapse, memory), first_gain) * (step - column[name])
@@ -432,30 +432,29 @@ class SeasonalBank(Bank):
         gain = np.maximum(calibration, first_gain)
         gain_day = np.maximum(calibration, 1.0 / np.maximum(column["seasons"], 1.0)) * by_day_known
         gain_week = np.maximum(calibration, 1.0 / np.maximum(column["weeks"], 1.0)) * by_week_known
-        residual = np.where(np.abs(r) > grain, r, 0.0)
-        residual[4:8] = r[4:8]  # ranges are ratios and have their own grain
-        up, down = s[_UP : _UP + _N], s[_DOWN : _DOWN + _N]
-        squared = residual * residual
-        rising = residual > 0.0
-        usual = np.where(rising, up, down)
-        ratio = squared / (_QUIET * usual)
-        np.copyto(ratio, 0.0, where=~(usual > 0.0))
+        for part in (r[:4], r[8:]):  # ranges are ratios and have their own grain
+            np.copyto(part, 0.0, where=~(np.abs(part) > grain))
+        # Of both sides' squares one is 0, and so is what it says. A side that is not known says nothing and cuts nothing.
+        ratio = np.zeros(r.shape)
+        for side, part in ((s[_UP : _UP + _N], np.maximum(r, 0.0)), (s[_DOWN : _DOWN + _N], np.minimum(r, 0.0, out=r))):
+            part *= part
+            usual = side.copy()
+            np.putmask(usual, ~(side > 0.0), np.inf)
+            ratio += part / (_QUIET * usual)
+            usual *= _CLIP
+            np.minimum(part, usual, out=part)
+            part -= side
+            part[0] *= gain
+            part[1:3] *= gain_day
+            part[3] *= gain_week
+            part[4:] *= gain
+            side += part
         loud = _loudness(ratio)
         families = np.zeros((len(_FAMILIES), len(rows)))
         for channel, (family, _) in enumerate(_CHANNELS):
             families[family] += loud[channel]
-        channel_gain = np.empty((_N, len(rows)))
-        channel_gain[:] = gain
-        channel_gain[1:3], channel_gain[3] = gain_day, gain_week
-        squared_up = np.where(rising, squared, 0.0)
-        squared_down = squared - squared_up
-        for side, part in ((up, squared_up), (down, squared_down)):
-            np.minimum(part, _CLIP * side, out=part, where=side > 0.0)
-            part -= side
-            part *= channel_gain
-            side += part
         loudness = s[_GAIN : _GAIN + len(_FAMILIES)]
-        moved_gains = bool(loudness.any())  # without feedback every gain is 1
+        moved_gains = bool((loudness != 0.0).any())  # without feedback every gain is 1
         gains = _GAINS[_level(loudness)] if moved_gains else np.ones((1, 1))
         self._further(families, rows[:count], time[:count], bounded[:count], interval[:count])
         smooth = np.maximum(_SMOOTH, interval)
@@ -532,8 +531,6 @@ class SeasonalBank(Bank):
         middle = np.where(unknown, np.nan, expected + column["origin"])
 
         # --- learn --------------------------------------------------------------------------------------
-        seen = np.stack((v, rest, column["mean1"], column["mean2"]))
-        _widen(s[_RANGES : _RANGES + 8 : 2], s[_RANGES + 1 : _RANGES + 8 : 2], seen, grain)
         slow += np.maximum(_blend(lapse, WEEK), first_gain) * (bounded - slow)
         real = slice(0, count)
         picked = rows[real]
@@ -557,7 +554,7 @@ class SeasonalBank(Bank):
             expected=middle[real],
             expected_high=(middle + width_high)[real],
             warming=warming[real],
-            evidence=np.ascontiguousarray(shares[:, real].T),
+            evidence=shares[:, real].T,
             interval=np.where(interval > 0.0, interval, np.nan)[real],
         )
 
@@ -664,7 +661,8 @@ def _loudness(ratio: FloatArray) -> FloatArray:
     loud = np.sqrt(root)
     np.sqrt(loud, out=loud)
     loud *= root  # to the power 5/8
-    loud *= _WEIGHT_COLUMN[few // ratio.shape[1], 0]
+    ends = np.searchsorted(few, ratio.shape[1] * np.arange(1, _N + 1))
+    loud *= np.repeat(_WEIGHTS, np.diff(ends, prepend=0))
     found.reshape(-1)[few] = loud
     return found
 
@@ -677,29 +675,25 @@ def _log(few: FloatArray) -> FloatArray:
     return logarithms
 
 
-def _beyond(value: FloatArray, low: FloatArray, high: FloatArray, grain: FloatArray) -> FloatArray:
-    """How far outside of low..high a value lies, signed, in widths of the range; 0 while it has none."""
+def _ranged(low: FloatArray, high: FloatArray, value: FloatArray, grain: FloatArray) -> FloatArray:
+    """How far outside of low..high a value lies, signed, in widths of the range; 0 while it has none.
+
+    Widens the range by the value, by at most its own width: a wild value doubles it and no more.
+    """
     found = np.zeros(value.shape)
     above = value > high + grain
     few = _places(above | (value < low - grain))
     if len(few[0]):
-        v, least, most = value[few], low[few], high[few]
+        v, least, most, over = value[few], low[few], high[few], above[few]
         width = most - least
+        outside = np.where(over, v - most, v - least)
         real = width > grain[few[1]]
-        over = np.where(above[few], v - most, v - least)
-        found[few] = np.where(real, over / np.where(real, width, 1.0), 0.0)
+        widths = np.where(real, outside / np.where(real, width, 1.0), 0.0)
+        found[few] = np.minimum(np.maximum(widths, -_LARGEST), _LARGEST)
+        step = np.minimum(np.abs(outside), np.where(width > 0.0, width, np.inf))
+        high[few] = np.where(over, most + step, most)
+        low[few] = np.where(over, least, least - step)
     return found
-
-
-def _widen(low: FloatArray, high: FloatArray, value: FloatArray, grain: FloatArray) -> None:
-    """Widen a range by a value, by at most its own width: a wild value doubles it and no more."""
-    above, below = _places(value > high + grain), _places(value < low - grain)  # few are
-    steps = []
-    for few, outer, inner in ((above, value, high), (below, low, value)):
-        width = high[few] - low[few]
-        steps.append(np.minimum(outer[few] - inner[few], np.where(width > 0.0, width, np.inf)))
-    high[above] += steps[0]
-    low[below] -= steps[1]
 
 
 def _places(chosen: NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
@@ -713,7 +707,9 @@ def _smallest(first: FloatArray, *others: FloatArray) -> FloatArray:
     least, most = first, first
     for other in others:
         least, most = np.minimum(least, other), np.maximum(most, other)
-    return np.where(least > 0.0, least, np.where(most < 0.0, most, 0.0))
+    nearest: FloatArray = np.fmax(least, 0.0)
+    nearest += np.fmin(most, 0.0)
+    return nearest
 
 
 def _scale(column: dict[str, FloatArray], lapse: FloatArray, interval: FloatArray, n: FloatArray) -> FloatArray:

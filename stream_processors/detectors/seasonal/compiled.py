@@ -158,7 +158,7 @@ def _py_blend(interval: float, memory: float) -> float:
 def _py_beyond(value: float, low: float, high: float, grain: float) -> float:
     over = value - high if value > high + grain else value - low if value < low - grain else 0.0
     width = high - low
-    return over / width if width > grain else 0.0
+    return _least(_most(over / width, -_LARGEST), _LARGEST) if width > grain else 0.0
 
 
 def _py_widen(s: FloatArray, low: int, value: float, grain: float) -> None:
