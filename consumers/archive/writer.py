@@ -50,26 +50,30 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     signals = batch.signals
     metrics, others = len(batch), len(signals)
     nothing: list[None] = [None] * others
-    record = np.fromiter([*batch.record, *(s.record for s in signals)], np.int32, metrics + others)
-    series = _Objects(batch.series + [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals])
+    record = np.fromiter(_with(batch.record, [s.record for s in signals]), np.int32, metrics + others)
+    series = _Objects(_with(batch.series, [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals]))
     columns: dict[str, pa.Array] = {
         "shard": _repeated(shard, metrics + others),
         "sequence": pa.DictionaryArray.from_arrays(record, pa.array(batch.sequence_numbers, pa.string())),
-        "sub_sequence": _integers(batch.sub_sequence + [s.sub_sequence for s in signals], "sub_sequence"),
-        "item": _integers(batch.item + [s.item for s in signals], "item"),
+        "sub_sequence": _integers(_with(batch.sub_sequence, [s.sub_sequence for s in signals]), "sub_sequence"),
+        "item": _integers(_with(batch.item, [s.item for s in signals]), "item"),
         "kind": _joined(_repeated("metric", metrics), [_kind(s.signal) for s in signals]),
-        "resource": _texts(_Objects(batch.resource + [getattr(s.signal, "resource", "opsriver:tick") for s in signals])),
+        "resource": _texts(
+            _Objects(_with(batch.resource, [getattr(s.signal, "resource", "opsriver:tick") for s in signals]))
+        ),
         "metric": _texts(
-            _Objects(batch.metric + [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals], series)
+            _Objects(
+                _with(batch.metric, [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals]), series
+            )
         ),
         "series": _texts(series),
-        "timestamp": _integers(batch.timestamp + [s.signal.timestamp for s in signals], "timestamp"),
+        "timestamp": _integers(_with(batch.timestamp, [s.signal.timestamp for s in signals]), "timestamp"),
         "arrival": _integers(
-            batch.arrival + [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals], "arrival"
+            _with(batch.arrival, [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals]), "arrival"
         ),
         "value": _joined(pa.array(np.fromiter(batch.value, np.float64, metrics)), nothing),
-        "unit": _texts(_Objects(batch.unit + nothing, series)),
-        "dimensions": _dimensions(_Objects([*batch.dimensions, *nothing], series)),
+        "unit": _texts(_Objects(_with(batch.unit, nothing), series)),
+        "dimensions": _dimensions(_Objects(_with(batch.dimensions, nothing), series)),
         "detail": _joined(pa.nulls(metrics, pa.string()), [msgspec.json.encode(s.signal).decode() for s in signals]),
     }
     return pa.table(columns, schema=BATCHES)
@@ -79,10 +83,17 @@ def _kind(signal: Any) -> str:
     return "alarm" if isinstance(signal, AlarmSignal) else "feedback" if isinstance(signal, Feedback) else "tick"
 
 
+def _with(column: list[Any], more: list[Any]) -> list[Any]:
+    """A column with the values of the signals behind it; mostly there are none, and nothing is copied."""
+    return column + more if more else column
+
+
 def _integers(values: list[int], name: str) -> pa.Array:
     kind = EVENTS.field(name).type
     if pa.types.is_timestamp(kind):
         return pa.array(np.fromiter(values, np.int64, len(values))).cast(kind)
+    if values and values.count(values[0]) == len(values):  # as items mostly are
+        return pa.array(np.full(len(values), values[0], np.int32))
     return pa.array(np.fromiter(values, np.int32, len(values)))
 
 
