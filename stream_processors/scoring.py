@@ -524,7 +524,7 @@ class Scorer:
         resources, series = batch.resource[start:end], batch.series[start:end]
         known = self.resources
         try:
-            return np.fromiter([known[r][s] for r, s in zip(resources, series, strict=True)], np.int64, end - start)
+            return np.fromiter(map(dict.__getitem__, map(known.__getitem__, resources), series), np.int64, end - start)
         except KeyError:
             pass
         slots = np.empty(end - start, np.int64)
