@@ -148,9 +148,9 @@ def born(pid: int) -> float:
 
 def end(pid: int, started: float, *, patience: float = STOP_SECONDS) -> bool:
     """End a process we started, by its id; False where it had to be killed."""
-    if not started or born(pid) != started:
-        return True
     try:
+        if not started or born(pid) != started:
+            return True
         process = psutil.Process(pid)
         process.terminate()
         try:
@@ -161,4 +161,7 @@ def end(pid: int, started: float, *, patience: float = STOP_SECONDS) -> bool:
             return False
     except psutil.NoSuchProcess:
         pass
+    finally:
+        # What ended is let go: Python would warn at its exit of a process that it never saw end.
+        _background[:] = [one for one in _background if one.poll() is None]
     return True
