@@ -97,7 +97,8 @@ def _csv(fleet: Fleet, folder: Path) -> int:
             count += len(there)
             with (folder / host / f"{quote(metric, safe='')}.csv").open("w") as file:
                 file.write("timestamp,value\n")
-                file.writelines(f"{times[n]},{values[n]:.6g}\n" for n in there)
+                rows = zip(times[there].tolist(), values[there].tolist(), strict=True)  # Python's own numbers print faster
+                file.writelines([f"{at},{value:.6g}\n" for at, value in rows])
     return count
 
 
