@@ -17,17 +17,27 @@ from tests.support.ministack import free_port
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that share the deployed stack run in one process, and so do those of one file with an emulator.
+
+    ``together`` is for what a file's tests share without an emulator: those of the whole file, or those with the same
+    value of the parameter it names, run in one process, which computes it once.
 
     First of all, as pytest-xdist reads the groups in the same hook.
     """
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("stack"))
             item.add_marker(pytest.mark.embedded)
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stack"))
         elif item.get_closest_marker("embedded"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+        elif together := item.get_closest_marker("together"):
+            values = [str(item.callspec.params[name]) for name in together.args]  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *values])))
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ from stream_processors.records.batch import EventBatch
 from stream_processors.scoring import Scorer, default_banks
 from tests.support.series import DAY, HOUR, MINUTE, START, FloatArray, IntArray
 
+pytestmark = pytest.mark.together("interval")
+
 SECOND = 1_000
 INTERVALS = {"1 s": SECOND, "10 s": 10 * SECOND, "1 min": MINUTE, "5 min": 5 * MINUTE, "15 min": 15 * MINUTE, "1 h": HOUR}
 HISTORY = {"1 s": 3 * HOUR, "10 s": 2 * DAY, "1 min": 4 * DAY, "5 min": 7 * DAY, "15 min": 14 * DAY, "1 h": 42 * DAY}
