@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any
 
 from tests.chaos.publisher_worker import PUBLISHER_POINTS, SWEEPER_POINTS
 from tests.support.alerts import Alerting
+from tests.support.forked import Forked
 from tests.support.insights import OPENED, closed, insight
 from tests.support.ministack import emulator
 
@@ -39,15 +38,14 @@ class Process:
     """A worker process; a new one whenever the last was killed."""
 
     alerting: Alerting
-    process: subprocess.Popen[str] | None = None
+    process: Forked | None = None
     kills: int = 0
 
     def ask(self, do: str, *, ahead: int = 0, records: Any = (), kill: tuple[str, int] | None = None) -> Any:
         """The handler's answer; None if the process died on the way."""
         if self.process is None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.publisher_worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            self.process = Forked(
+                "tests.chaos.publisher_worker",
                 env={
                     **self.alerting.aws.environment(),
                     "OPSRIVER_EVENT_BUS": self.alerting.bus,
@@ -56,9 +54,7 @@ class Process:
                     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
                     "PATH": os.environ["PATH"],
                 },
-            )  # fmt: skip
-        if self.process.stdin is None or self.process.stdout is None:
-            raise RuntimeError("the worker has no pipes")
+            )
         order = {"do": do, "records": list(records), "ahead": ahead, "kill": kill}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
@@ -70,7 +66,7 @@ class Process:
         return None
 
     def _end(self) -> None:
-        if self.process is not None and self.process.stdin is not None and self.process.stdout is not None:
+        if self.process is not None:
             self.process.stdin.close()
             self.process.wait(60)
             self.process.stdout.close()

@@ -28,7 +28,10 @@ from stream_processors.scoring import Scorer
 from stream_processors.state.checkpoint import Checkpoint, Shard
 from stream_processors.state.snapshot import encode
 from tests.chaos.worker import POINTS
+from tests.support.forked import Forked
 from tests.support.ministack import Emulator, emulator
+
+Worker = subprocess.Popen[str] | Forked
 
 START = 1_790_000_000_000
 SHARD = "shardId-000000000000"
@@ -142,11 +145,15 @@ class Runner:
     """Feeds batches to worker processes and starts a new one whenever one was killed."""
 
     stage: Stage
-    process: subprocess.Popen[str] | None = None
+    fresh: bool = False
+    """Start an interpreter for each process: slower, and with a hash seed of its own."""
+    process: Worker | None = None
     kills: int = 0
     timers: list[threading.Timer] = field(default_factory=list)
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> Worker:
+        if not self.fresh:
+            return Forked("tests.chaos.worker", env=self.stage.environment())
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -180,7 +187,7 @@ class Runner:
         raise RuntimeError("the batch was not answered in 20 tries")
 
     @staticmethod
-    def _ask(process: subprocess.Popen[str], order: dict[str, Any]) -> dict[str, Any] | None:
+    def _ask(process: Worker, order: dict[str, Any]) -> dict[str, Any] | None:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the worker has no pipes")
         try:
@@ -199,7 +206,7 @@ class Runner:
             self.process = None
 
 
-def discard(process: subprocess.Popen[str]) -> None:
+def discard(process: Worker) -> None:
     """Let a worker end, or take note that it was killed, and close its pipes."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -260,7 +267,7 @@ def chaos(rounds: int, seed: int, folder: Path, note: Any = lambda done: None) -
         for variant in range(4):
             batches = labelled_stream(seed * 100 + variant)
             stage = Stage(server, f"calm{variant}").build()
-            runner = Runner(stage)
+            runner = Runner(stage, fresh=True)
             try:
                 for records in batches:
                     runner.feed(records)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +25,13 @@ from consumers.archive.verify import verify
 from consumers.insights.store import to_item
 from schemas.insights import Insight
 from tests.support.archive import FIRST, HOSTILE, START, numbers, record, records
+from tests.support.forked import Forked
 from tests.support.ministack import Emulator, emulator
 
 pytestmark = pytest.mark.embedded
 
 LATER = START + 10 * HOUR_MS
 NAMES = (f"archive-{n}" for n in itertools.count())
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -228,17 +226,20 @@ def test_s3_errors_leave_the_hour_as_it_was_and_the_others_go_on(server: Emulato
     assert len(compact(server, bucket, LATER + HOUR_MS).done) == 1
 
 
-def killed(server: Emulator, bucket: str, now: int, step: int) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_compaction", bucket, str(now), str(step)],
-        cwd=ROOT, env={**server.environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode in (0, -9), done.stderr
-    return done.returncode == -9
+def killed(server: Emulator, bucket: str, now: int, step: int, errors: Path) -> bool:
+    arguments = [bucket, str(now), str(step)]
+    process = Forked("tests.support.killed_compaction", arguments, env=server.environment(), stderr=errors)
+    process.stdin.close()
+    with process.stdout:
+        status = process.wait(300)
+    assert status in (0, -9), errors.read_text()
+    return status == -9
 
 
 @pytest.mark.chaos
-def test_killed_at_every_step_a_reader_beside_it_sees_every_row_once_at_every_moment(server: Emulator, bucket: str) -> None:
+def test_killed_at_every_step_a_reader_beside_it_sees_every_row_once_at_every_moment(
+    server: Emulator, bucket: str, tmp_path: Path
+) -> None:
     rows = records(100)
     for begin in range(0, 100, 25):
         archive(rows[begin : begin + 25])
@@ -263,7 +264,7 @@ def test_killed_at_every_step_a_reader_beside_it_sees_every_row_once_at_every_mo
         kills = 0
         # Each try begins an hour later, so that what the one before replaced may go.
         for step in itertools.count():
-            if not killed(server, bucket, LATER + step * HOUR_MS, step):
+            if not killed(server, bucket, LATER + step * HOUR_MS, step, tmp_path / "errors"):
                 break
             kills += 1
     finally:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.alerts import Alerting
+from tests.support.forked import Forked
 from tests.support.insights import closed, insight
 from tests.support.ministack import Emulator
 
 pytestmark = [pytest.mark.embedded, pytest.mark.chaos]
 
-ROOT = Path(__file__).parents[3]
 POINTS = [
     (operation, side, number)
     for operation in ("PutItem", "PutEvents", "UpdateItem")
@@ -28,7 +26,8 @@ BETWEEN = {("PutEvents", "after"), ("UpdateItem", "before"), ("UpdateItem", "aft
 """Only here an event has left and its note is not yet made (a call of PutEvents carries several)."""
 
 
-def run(alerting: Alerting, records: Path, operation: str, side: str, number: int) -> subprocess.CompletedProcess[str]:
+def run(alerting: Alerting, records: Path, operation: str, side: str, number: int) -> tuple[int, str, str]:
+    """Its status, output and errors."""
     environment = {
         "PATH": os.environ["PATH"],
         **alerting.aws.environment(),
@@ -37,10 +36,12 @@ def run(alerting: Alerting, records: Path, operation: str, side: str, number: in
         "POWERTOOLS_METRICS_DISABLED": "true",
         "POWERTOOLS_LOG_LEVEL": "ERROR",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_publisher", str(records), operation, side, str(number)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    errors = records.with_name("errors")
+    arguments = [str(records), operation, side, str(number)]
+    process = Forked("tests.support.killed_publisher", arguments, env=environment, stderr=errors)
+    process.stdin.close()
+    with process.stdout as out:
+        return process.wait(120), out.read(), errors.read_text()
 
 
 @pytest.mark.parametrize(("operation", "side", "number"), POINTS)
@@ -54,11 +55,11 @@ def test_no_notification_is_missing_and_one_is_doubled_only_between_its_send_and
     records = tmp_path / "records.json"
     records.write_text(json.dumps(found))
 
-    killed = run(alerting, records, operation, side, number)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = run(alerting, records, "none", side, 1)
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout.splitlines()[-1]) == {"batchItemFailures": []}
+    status, _, errors = run(alerting, records, operation, side, number)
+    assert status == -signal.SIGKILL, errors
+    status, out, errors = run(alerting, records, "none", side, 1)
+    assert status == 0, errors
+    assert json.loads(out.splitlines()[-1]) == {"batchItemFailures": []}
 
     told = alerting.ids()
     expected = {"a#1#opened", "a#2#closed", "b#1#opened"}

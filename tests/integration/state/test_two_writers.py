@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.chaos.scorer import Runner, Stage, compare, labelled_stream
+from tests.chaos.scorer import Runner, Stage, compare, discard, labelled_stream
+from tests.support.forked import Forked
 from tests.support.ministack import Emulator, emulator
 
 pytestmark = [pytest.mark.embedded, pytest.mark.chaos]
@@ -25,21 +24,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield running
 
 
-def worker(stage: Stage) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=stage.environment(),
-    )  # fmt: skip
+def worker(stage: Stage) -> Forked:
+    return Forked("tests.chaos.worker", env=stage.environment())
 
 
-def ask(process: subprocess.Popen[str], records: list[dict[str, Any]], pause: list[Any] | None = None) -> None:
-    assert process.stdin is not None
+def ask(process: Forked, records: list[dict[str, Any]], pause: list[Any] | None = None) -> None:
     process.stdin.write(json.dumps({"event": {"Records": records}, "kill": None, "pause": pause}) + "\n")
     process.stdin.flush()
 
 
-def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
+def told(process: Forked) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(process.stdout.readline())
     return answer
 
@@ -58,7 +52,7 @@ def test_a_stalled_invocation_that_wakes_harms_nothing(server: Emulator, number:
     point = POINTS[number]
     batches = labelled_stream(5)[:20]
     calm = Stage(server, f"twocalm{number}").build()
-    undisturbed = Runner(calm)
+    undisturbed = Runner(calm, fresh=True)
     for records in batches:
         undisturbed.feed(records)
     undisturbed.close()
@@ -87,7 +81,7 @@ def test_a_stalled_invocation_that_wakes_harms_nothing(server: Emulator, number:
     finally:
         for process in (stalled, other):
             process.send_signal(signal.SIGCONT)
-            process.communicate(timeout=30)
+            discard(process)
     assert compare(stage.outcome(), calm.outcome()) == {
         "lost": 0, "doubled": 0, "differing": 0, "state": True, "letters": True, "place": True,
     }  # fmt: skip
