@@ -49,15 +49,37 @@ def _no_settings_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The embedded AWS with the real template deployed and the mapper running."""
     state = tmp_path_factory.mktemp("stack") / "state"
     assert choose_port(None) > 0
     running = embedded.start(state, port=free_port())
+    request.config.stash[STACK] = state
     try:
         yield running
     finally:
         embedded.stop(state)
+
+
+STACK = pytest.StashKey[Path]()
+USERS = pytest.StashKey[set[str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which tests use the deployed stack."""
+    users = {item.nodeid for item in session.items if "stack" in getattr(item, "fixturenames", ())}
+    session.config.stash[USERS] = users
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """End the deployed stack after the last test that uses it: it polls, and other tests would wait for the processor."""
+    yield
+    users = item.config.stash[USERS]
+    if item.nodeid in users:
+        users.remove(item.nodeid)
+        if not users and STACK in item.config.stash:
+            embedded.stop(item.config.stash[STACK])
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.support.tables import table
 pytestmark = pytest.mark.embedded
 
 
-class Stack:
+class Bench:
     def __init__(self, aws: Emulator) -> None:
         self.sqs = aws.client("sqs")
         self.queue = self.sqs.create_queue(QueueName=f"alerts-{id(self)}")["QueueUrl"]
@@ -47,8 +47,8 @@ class Stack:
 
 
 @pytest.fixture
-def stack(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    made = Stack(aws)
+def bench(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(aws)
     monkeypatch.setattr(target, "find", lambda *_: made.target)
     return made
 
@@ -60,10 +60,10 @@ def run(*arguments: str) -> str:
     return result.stdout
 
 
-def test_insights_are_listed_newest_first_and_one_is_shown_with_its_evidence(stack: Stack) -> None:
+def test_insights_are_listed_newest_first_and_one_is_shown_with_its_evidence(bench: Bench) -> None:
     assert "no insights yet" in run("insights")
     older = insight(insight_id="older", severity="HIGH", timestamp=insight().timestamp - 1, resource="[red]db[/red]")
-    stack.store.write([older, insight(), closed()])
+    bench.store.write([older, insight(), closed()])
     found = json.loads(run("insights", "--json"))["insights"]
     assert [one["insightId"] for one in found] == [insight().insight_id, "older"]
     assert [one["state"] for one in found] == ["closed", "open"]
@@ -83,41 +83,41 @@ def test_insights_are_listed_newest_first_and_one_is_shown_with_its_evidence(sta
         (["nobody"], "there is no insight 'nobody'"),
     ],
 )
-def test_wrong_options_are_told_in_a_sentence(stack: Stack, arguments: list[str], problem: str) -> None:
+def test_wrong_options_are_told_in_a_sentence(bench: Bench, arguments: list[str], problem: str) -> None:
     with pytest.raises(Problem, match=problem):
         run("insights", *arguments)
 
 
-def test_alerts_are_shown_and_stay_in_the_queue_unless_they_are_consumed(stack: Stack) -> None:
-    stack.alert(insight(), "opened")
-    stack.alert(closed(), "closed")
-    stack.sqs.send_message(
-        QueueUrl=stack.queue,
+def test_alerts_are_shown_and_stay_in_the_queue_unless_they_are_consumed(bench: Bench) -> None:
+    bench.alert(insight(), "opened")
+    bench.alert(closed(), "closed")
+    bench.sqs.send_message(
+        QueueUrl=bench.queue,
         MessageBody=json.dumps({"AlarmName": "lag", "NewStateValue": "ALARM", "NewStateReason": "behind"}),
     )
-    stack.sqs.send_message(QueueUrl=stack.queue, MessageBody="not JSON at all")
+    bench.sqs.send_message(QueueUrl=bench.queue, MessageBody="not JSON at all")
     shown = run("alerts")
     assert "CRITICAL: memoryUsage of web-07 is 97.3 %" in shown
     assert "OVER (CRITICAL): memoryUsage of web-07 is back to normal after 23 min" in shown
     assert "CloudWatch alarm lag: ALARM. behind" in shown
     assert "not JSON at all" in shown
-    assert stack.waiting() == 4
+    assert bench.waiting() == 4
     document = json.loads(run("alerts", "--json", "--consume"))["alerts"]
     assert {one["detailType"] for one in document} == {"Insight opened", "Insight closed", ""}
     assert document[0]["insight"]["insightId"] == insight().insight_id
-    assert stack.waiting() == 0
+    assert bench.waiting() == 0
     assert "0 alerts" in run("alerts")
 
 
-def test_following_shows_alerts_as_they_come_and_hands_them_back_when_it_is_ended(stack: Stack) -> None:
-    stack.alert(insight(), "opened")
+def test_following_shows_alerts_as_they_come_and_hands_them_back_when_it_is_ended(bench: Bench) -> None:
+    bench.alert(insight(), "opened")
     seen: list[str] = []
 
     def end_when_shown(line: str) -> int:
         if line.strip():
             seen.append(line)
             if len(seen) == 1:
-                stack.alert(closed(), "closed")
+                bench.alert(closed(), "closed")
             else:
                 signal.raise_signal(signal.SIGINT)
         return len(line)
@@ -126,4 +126,4 @@ def test_following_shows_alerts_as_they_come_and_hands_them_back_when_it_is_ende
         patch.setattr(alerts, "sys", SimpleNamespace(stdout=SimpleNamespace(write=end_when_shown, flush=lambda: None)))
         run("alerts", "--follow", "--json")
     assert [json.loads(line)["detailType"] for line in seen] == ["Insight opened", "Insight closed"]
-    assert stack.waiting() == 2
+    assert bench.waiting() == 2
