@@ -35,6 +35,8 @@ log = logging.getLogger("mapper")
 
 REFRESH_SECONDS = 2.0
 SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
+IDLE_SHARE, IDLE_POLL = 0.05, 0.25
+"""A shard on which nothing has come for a while is read after this share of that while, or these seconds, the shorter."""
 READ_AT_ONCE = 2_000
 """Records asked for in one GetRecords."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
@@ -179,12 +181,15 @@ class ShardReader(threading.Thread):
         source = self._clients.kinesis if self.rules.kinesis else self._clients.streams
         size = self.rules.batch_size
         held: list[Record] = []
+        last = time.monotonic()
         while not self._ending.is_set():
             limit = min(max(size - len(held), 1), READ_AT_ONCE)
             answer = source.get_records(ShardIterator=iterator, Limit=limit)
             found = [self._record(raw) for raw in answer["Records"]]
             iterator = answer.get("NextShardIterator")
             held += found
+            if found:
+                last = time.monotonic()
             more = len(found) >= limit or answer.get("MillisBehindLatest", 0) > 0
             ended = iterator is None or (self.unlisted and not found and not more)
             while held and (len(held) >= size or ended or (not more and self._due(held[0]))):
@@ -199,8 +204,11 @@ class ShardReader(threading.Thread):
             if self._draining.is_set() and not held and not more:
                 return True
             if not more:
-                left = held[0].arrival + self.rules.window - time.time() if held else self._poll
-                self._wake.wait(max(0.005, min(self._poll, left)))
+                if held:
+                    pause = min(self._poll, held[0].arrival + self.rules.window - time.time())
+                else:
+                    pause = max(self._poll, min(IDLE_SHARE * (time.monotonic() - last), IDLE_POLL))
+                self._wake.wait(max(0.005, pause))
         return False
 
     def _close(self) -> None:
