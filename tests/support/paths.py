@@ -15,3 +15,6 @@ PATHS = [
     ),
 ]
 """Values of ``compiled`` for SeasonalBank and default_banks, to parametrise a test with."""
+
+FASTEST = find_spec("numba") is not None
+"""Value of ``compiled`` for tests of what is detected and when: both ways give the same bits, as others assert."""

@@ -15,10 +15,16 @@ from stream_processors.detectors.seasonal.bank import SeasonalBank
 from stream_processors.scoring import Scorer, default_banks
 from stream_processors.state import snapshot
 from tests.support.batches import Event, batch
+from tests.support.paths import FASTEST
 from tests.support.series import HOUR, MINUTE, START, Run, noise, rhythm, run, times
 
 FIVE = 5 * MINUTE
 FIELDS = [field.name for field in dataclasses.fields(Run)]
+
+
+pytestmark = pytest.mark.together
+WILD = [1e6, 1e12, -1e12]
+UNITS = [(2.0**20, 0.0), (-1.0, 0.0), (1.0, 1024.0)]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +33,27 @@ def ordinary():
     stamps = times(4 * 288, FIVE)
     values = rhythm(stamps)[:, None] + noise("gaussian", (len(stamps), 3), np.random.default_rng(1))
     return stamps, values, run(DeepBank(3), stamps, values)
+
+
+def side_by_side(stamps, values):
+    """What one bank says of several sets of series, by name: its rows do not see each other."""
+    result = run(DeepBank(sum(one.shape[1] for one in values.values())), stamps, np.concatenate([*values.values()], axis=1))
+    parts, begin = {}, 0
+    for name, one in values.items():
+        parts[name] = Run(*(getattr(result, field)[:, begin : begin + one.shape[1]] for field in FIELDS))
+        begin += one.shape[1]
+    return parts
+
+
+@pytest.fixture(scope="module")
+def changed(ordinary):
+    """What a bank says of the ordinary series with a wild value, by that value, and in other units, by factor and offset."""
+    stamps, values, _ = ordinary
+    sets = {(factor, offset): factor * values + offset for factor, offset in UNITS}
+    for wild in WILD:
+        sets[wild] = values.copy()
+        sets[wild][2 * 288] = wild
+    return side_by_side(stamps, sets)
 
 
 def test_rows_stepped_together_and_one_by_one_give_the_same_bits():
@@ -77,23 +104,18 @@ def test_bytes_of_another_length_are_refused_and_any_of_the_right_length_leave_t
     assert bank.dump(np.array([0])) == before
 
 
-@pytest.mark.parametrize("wild", [1e6, 1e12, -1e12])
-def test_one_wild_value_changes_later_levels_briefly_and_little(ordinary, wild):
-    stamps, values, plain = ordinary
-    spoiled = values.copy()
+@pytest.mark.parametrize("wild", WILD)
+def test_one_wild_value_changes_later_levels_briefly_and_little(ordinary, changed, wild):
+    plain, found = ordinary[2], changed[wild]
     at = 2 * 288
-    spoiled[at] = wild
-    found = run(DeepBank(3), stamps, spoiled)
     assert (found.score[at] >= 0.5).all()
     later = slice(at + 8 * HOUR // FIVE, None)
     assert np.abs(found.level[later] - plain.level[later]).max() < 0.3
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(2.0**20, 0.0), (-1.0, 0.0), (1.0, 1024.0)])
-def test_scores_do_not_depend_on_unit_sign_or_origin(ordinary, factor, offset):
-    stamps, values, plain = ordinary
-    changed = run(DeepBank(3), stamps, factor * values + offset)
-    assert np.allclose(changed.level, plain.level, atol=1e-6)
+@pytest.mark.parametrize(("factor", "offset"), UNITS)
+def test_scores_do_not_depend_on_unit_sign_or_origin(ordinary, changed, factor, offset):
+    assert np.allclose(changed[factor, offset].level, ordinary[2].level, atol=1e-6)
 
 
 def test_the_largest_doubles_leave_finite_verdicts():
@@ -165,15 +187,28 @@ def test_its_series_survive_a_snapshot_of_the_shard():
     assert snapshot.encode(second) == snapshot.encode(straight)
 
 
-@pytest.mark.parametrize("period", [20, 37])
-def test_a_rhythm_that_is_none_of_the_day_falls_out_of_step_and_is_paged(period):
-    """Pulses of 100 or 185 minutes come for five hours when they should not: every single value is an ordinary one."""
+PERIODS = [20, 37]
+
+
+@pytest.fixture(scope="module")
+def pulses():
+    """Thirteen days of pulses of 100 or 185 minutes by that period, and what a bank says of them."""
     count, at = 13 * 288, 12 * 288
-    on = np.arange(count) % period < 0.4 * period
-    on[at : at + 60] ^= True
+    values = {}
+    for period in PERIODS:
+        on = np.arange(count) % period < 0.4 * period
+        on[at : at + 60] ^= True
+        values[period] = np.where(on, 10.0, 0.0)[:, None] + 0.7 * np.random.default_rng(3).normal(size=(count, 12))
     stamps = times(count, FIVE)
-    values = np.where(on, 10.0, 0.0)[:, None] + 0.7 * np.random.default_rng(3).normal(size=(count, 12))
-    deep, usual = (run(bank, stamps, values).pages for bank in (DeepBank(12), SeasonalBank(12, compiled=False)))
+    return stamps, values, side_by_side(stamps, values)
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_a_rhythm_that_is_none_of_the_day_falls_out_of_step_and_is_paged(pulses, period):
+    """Pulses come for five hours when they should not: every single value is an ordinary one."""
+    stamps, values, told = pulses
+    at = 12 * 288
+    deep, usual = told[period].pages, run(SeasonalBank(12, compiled=FASTEST), stamps, values[period]).pages
     assert not deep[:at].any()
     assert deep[at : at + 72].any(axis=0).all()
     assert usual[at : at + 72].any(axis=0).sum() < 12
