@@ -12,19 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_processors.detectors.seasonal.bank import SeasonalBank
-from tests.support.paths import PATHS
+from tests.support.paths import FASTEST, PATHS
 from tests.support.series import DAY, HOUR, MINUTE, START, Run, noise, rhythm, run, times
 
 FIVE = 5 * MINUTE
 FIELDS = [field.name for field in dataclasses.fields(Run)]
+pytestmark = pytest.mark.together
+
+
+def quick(rows):
+    """A bank for tests of what is detected: compiled where that is possible, which changes no bit."""
+    return SeasonalBank(rows, compiled=FASTEST)
 
 
 @pytest.fixture(scope="module")
 def ordinary():
-    """Six days of twelve series at five minutes, and what a bank says of them."""
+    """Six days of twelve series at five minutes, and what a bank says of them, with NumPy alone."""
     stamps = times(6 * 288, FIVE)
     values = rhythm(stamps)[:, None] + noise("gaussian", (len(stamps), 12), np.random.default_rng(1))
-    return stamps, values, run(SeasonalBank(12), stamps, values)
+    return stamps, values, run(SeasonalBank(12, compiled=False), stamps, values)
 
 
 # ------------------------------------------------------------------ invariants
@@ -122,14 +128,14 @@ def test_rows_beyond_the_bank_are_refused(compiled):
 def test_scores_do_not_depend_on_unit_origin_or_sign(ordinary, factor, offset):
     stamps, values, plain = ordinary
     some = slice(0, 3 * 288)
-    changed = run(SeasonalBank(12), stamps[some], values[some] * factor + offset)
+    changed = run(quick(12), stamps[some], values[some] * factor + offset)
     np.testing.assert_allclose(changed.level, plain.level[some], atol=1e-6)
 
 
 def test_scores_do_not_depend_on_the_clock_s_hour(ordinary):
     stamps, values, plain = ordinary
     some = slice(0, 4 * 288)
-    shifted = run(SeasonalBank(12), stamps[some] + 7 * HOUR, values[some])
+    shifted = run(quick(12), stamps[some] + 7 * HOUR, values[some])
     assert np.abs(shifted.level - plain.level[some]).max() < 0.05
 
 
@@ -164,7 +170,7 @@ def test_a_large_level_shift_is_seen_on_the_first_day():
     rng = np.random.default_rng(4)
     values = rng.normal(size=(8 * 60, 8))
     values[5 * 60 :] += 25
-    result = run(SeasonalBank(8), times(len(values)), values)
+    result = run(quick(8), times(len(values)), values)
     assert (result.level[5 * 60 :].max(axis=0) >= 0.3).all()
     assert result.pages[5 * 60 :].any(axis=0).mean() >= 0.5
     assert not result.pages[: 5 * 60].any()
@@ -179,7 +185,7 @@ def test_one_wild_value_pages_and_then_changes_later_levels_briefly_and_little(o
     at = 4 * 288
     spoiled = values.copy()
     spoiled[at] = wild
-    result = run(SeasonalBank(12), stamps, spoiled)
+    result = run(quick(12), stamps, spoiled)
     assert (result.score[at] >= 0.5).all()
     later = np.abs(result.level - plain.level)
     assert later[at + 12 :].max() < 0.35  # from an hour later
@@ -193,7 +199,7 @@ def test_after_a_wild_value_a_fault_is_still_seen(ordinary):
     spoiled = values.copy()
     spoiled[3 * 288] = 1e12
     spoiled[5 * 288 :] += 12
-    result = run(SeasonalBank(12), stamps, spoiled)
+    result = run(quick(12), stamps, spoiled)
     assert (result.level[5 * 288 : 5 * 288 + 24].max(axis=0) >= 0.5).all()
 
 
@@ -203,7 +209,7 @@ def test_a_level_shift_is_one_alarm_or_two_and_is_learned_within_a_day(ordinary)
     for size in (10.0, 1e6):
         shifted = values.copy()
         shifted[at:] += size
-        result = run(SeasonalBank(12), stamps, shifted)
+        result = run(quick(12), stamps, shifted)
         pages = result.pages[at:]
         assert (pages.sum(axis=0) >= 1).all()
         assert pages.sum(axis=0).mean() <= 2.5
@@ -230,7 +236,7 @@ def test_constant_binary_stepping_heavy_tailed_and_skewed_series_stay_quiet():
         ],
         axis=1,
     )
-    result = run(SeasonalBank(values.shape[1]), times(n, FIVE), values)
+    result = run(quick(values.shape[1]), times(n, FIVE), values)
     assert result.pages.sum() <= 4
     assert (result.pages.sum(axis=0) <= 3).all()
     assert not result.score[:, :2].any()
@@ -263,7 +269,7 @@ def test_the_largest_doubles_raise_no_warning_and_leave_finite_state():
 def test_an_offset_of_a_thousand_million_costs_no_precision(ordinary):
     stamps, values, plain = ordinary
     some = slice(0, 4 * 288)
-    result = run(SeasonalBank(12), stamps[some], values[some] + 1e9)
+    result = run(quick(12), stamps[some], values[some] + 1e9)
     # A double has eight digits left here; while the longest means still form they are not enough.
     assert np.abs(result.level - plain.level[some])[3 * 288 :].max() < 0.02
 
@@ -273,7 +279,7 @@ def test_gaps_and_a_clock_that_stands_still_are_survived():
     stamps = times(2000, FIVE)
     stamps[1000:] += 3 * DAY
     stamps[1500] = stamps[1499]
-    result = run(SeasonalBank(4), stamps, rhythm(stamps)[:, None] + rng.normal(size=(2000, 4)))
+    result = run(quick(4), stamps, rhythm(stamps)[:, None] + rng.normal(size=(2000, 4)))
     assert np.isfinite(result.level).all()
     assert result.pages.sum() <= 1
 
@@ -293,7 +299,7 @@ def test_the_band_is_computed_before_the_value_is_learned(ordinary):
     stamps, values, plain = ordinary
     spoiled = values.copy()
     spoiled[-1] = 1e3
-    result = run(SeasonalBank(12), stamps, spoiled)
+    result = run(quick(12), stamps, spoiled)
     assert np.array_equal(result.expected[-1], plain.expected[-1])
     assert np.array_equal(result.expected_high[-1], plain.expected_high[-1])
 
@@ -302,7 +308,7 @@ def test_the_tail_is_a_calibrated_probability():
     rng = np.random.default_rng(8)
     stamps = times(8 * 288, FIVE)
     values = rhythm(stamps)[:, None] + noise("heavy-tailed", (len(stamps), 16), rng)
-    tail = run(SeasonalBank(16), stamps, values).tail[4 * 288 :]
+    tail = run(quick(16), stamps, values).tail[4 * 288 :]
     assert 0.07 < (tail < 0.1).mean() < 0.14
     assert 0.004 < (tail < 0.01).mean() < 0.02
     assert (tail > 0).all()
@@ -324,11 +330,11 @@ def test_the_family_that_speaks_fits_the_fault(ordinary):
     shift[at:] += 15
     flat[at:] = -values[at:]
     families = SeasonalBank.families
-    seen = run(SeasonalBank(12), stamps[:end], spike[:end]).evidence[at].mean(axis=0)
+    seen = run(quick(12), stamps[:end], spike[:end]).evidence[at].mean(axis=0)
     assert families[int(seen.argmax())] == "spike"
-    seen = run(SeasonalBank(12), stamps[:end], shift[:end]).evidence[at + 24].mean(axis=0)
+    seen = run(quick(12), stamps[:end], shift[:end]).evidence[at + 24].mean(axis=0)
     assert seen[families.index("level")] > 0.1
-    seen = run(SeasonalBank(12), stamps[:end], flat[:end]).evidence[at + 48].mean(axis=0)
+    seen = run(quick(12), stamps[:end], flat[:end]).evidence[at + 48].mean(axis=0)
     assert families[int(seen.argmax())] == "time of day"
 
 
@@ -341,7 +347,7 @@ def nightly(days, size=12.0):
     values = noise("gaussian", (len(stamps), 12), np.random.default_rng(5))
     day, moment = (stamps - stamps[0]) // DAY, stamps % DAY
     values[np.isin(day, days) & (moment >= 2 * HOUR) & (moment < 2 * HOUR + 3 * FIVE)] += size
-    told = run(SeasonalBank(12), stamps, values)
+    told = run(quick(12), stamps, values)
     return np.array([(told.score[day == one] >= 0.5).any(axis=0).mean() for one in range(16)])
 
 
@@ -385,7 +391,7 @@ def test_a_report_s_score_has_grades_and_the_level_has_none(ordinary):
     stamps, values, _ = ordinary
     rng = np.random.default_rng(8)
     faulty = values + (rng.random(values.shape) < 0.002) * rng.uniform(5, 30, values.shape)
-    told = run(SeasonalBank(12), stamps, faulty)
+    told = run(quick(12), stamps, faulty)
     reports = told.score[told.score >= 0.5]
     assert len(reports) > 10
     assert np.array_equal(reports * 8, np.floor(reports * 8))
@@ -400,7 +406,7 @@ def test_a_fleet_without_faults_at_five_minutes_pages_a_few_times_a_host_month_a
     values = np.concatenate([noise(kind, (len(stamps), series // 4), rng) for kind in kinds], axis=1)
     values += rhythm(stamps, 1.0)[:, None] * rng.uniform(0, 15, series)
     present = rng.random(values.shape) > 0.02
-    pages = run(SeasonalBank(series), stamps, values, present).pages
+    pages = run(quick(series), stamps, values, present).pages
     host_months = series / 4 * 10 / 30
     assert pages[:, : series // 4].sum() / (host_months / 4) <= 2.5  # gaussian series, four to a host
     assert pages.sum() / host_months <= 5.0
@@ -409,7 +415,7 @@ def test_a_fleet_without_faults_at_five_minutes_pages_a_few_times_a_host_month_a
 def test_series_sampled_by_the_hour_are_not_paged_for_being_few():
     stamps = times(60 * 24, HOUR)
     values = rhythm(stamps, 3.0)[:, None] + noise("gaussian", (len(stamps), 60), np.random.default_rng(3))
-    assert run(SeasonalBank(60), stamps, values).pages.sum() / (60 * 2) <= 1.5  # a series-month; it was 2.6
+    assert run(quick(60), stamps, values).pages.sum() / (60 * 2) <= 1.5  # a series-month; it was 2.6
 
 
 def test_shifts_and_seasonal_breaks_and_spikes_of_gaussian_series_are_paged_at_once():
@@ -428,7 +434,7 @@ def test_shifts_and_seasonal_breaks_and_spikes_of_gaussian_series_are_paged_at_o
         turned = -2 * seasonal[at[row] : at[row] + 72, row]
         least = np.where(turned >= 0, 1.0, -1.0) * sizes[row]
         values[at[row] : at[row] + 72, row] += np.where(np.abs(turned) > sizes[row], turned, least)
-    result = run(SeasonalBank(series), stamps, values)
+    result = run(quick(series), stamps, values)
     delays = np.array(
         [
             int(np.argmax(result.pages[at[row] : at[row] + 72, row]))
@@ -449,9 +455,9 @@ def test_shifts_and_seasonal_breaks_and_spikes_of_gaussian_series_are_paged_at_o
 def test_a_restored_bank_goes_on_with_the_same_bits(ordinary):
     stamps, values, plain = ordinary
     half = len(stamps) // 2
-    first = SeasonalBank(12)
+    first = quick(12)
     run(first, stamps[:half], values[:half])
-    second = SeasonalBank(20)
+    second = quick(20)
     places = np.array([19, 3, 5, 0, 1, 2, 4, 6, 7, 8, 9, 10])
     second.restore(places, first.dump(np.arange(12)))
     for at in range(half, len(stamps)):
@@ -517,12 +523,12 @@ def test_feedback_makes_the_next_occurrence_quieter_or_louder_within_bounds_and_
     shifted[half + 200 : half + 236] += 8
     end = half + 236
 
-    first = SeasonalBank(12)
+    first = quick(12)
     run(first, stamps[: half + 36], shifted[: half + 36])
     state = first.dump(np.arange(12))
 
     def second(verdicts: list[bool]) -> float:
-        bank = SeasonalBank(12)
+        bank = quick(12)
         bank.restore(np.arange(12), state)
         for missed in verdicts:
             for row in range(12):
