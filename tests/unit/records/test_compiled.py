@@ -71,6 +71,9 @@ LAYOUTS = (
 ORDINARY = LAYOUTS[0].format(n=0, t=ARRIVAL, v="1.5")
 
 
+pytestmark = pytest.mark.together  # one process compiles
+
+
 class Watched(compiled.Reader):  # type: ignore[misc,name-defined]
     """A reader that counts the texts without a template and the records that were left to the common way."""
 
