@@ -84,9 +84,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """Polls until a function gives something true, for as long as a loaded machine may need."""
+    """Polls until a function gives something true, for as long as a loaded machine may need.
 
-    def wait(look: Callable[[], Any], *, seconds: float = 90.0, what: str = "it") -> Any:
+    A look that costs much is worth a longer ``pause``: it takes the time of those it waits for.
+    """
+
+    def wait(look: Callable[[], Any], *, seconds: float = 90.0, what: str = "it", pause: float = 0.2) -> Any:
         until = time.monotonic() + seconds
         while True:
             found = look()
@@ -94,7 +97,7 @@ def eventually() -> Callable[..., Any]:
                 return found
             if time.monotonic() > until:
                 pytest.fail(f"{what} did not come within {seconds:.0f} s")
-            time.sleep(0.2)
+            time.sleep(pause)
 
     return wait
 

@@ -68,12 +68,12 @@ def test_events_put_are_rows_read_before_and_after_compaction_with_redelivery_an
             assert found is not None
             with contextlib.suppress(ProcessLookupError):  # one that the last round killed is not replaced yet
                 os.kill(found.mapper.pid, signal.SIGKILL)
-        eventually(lambda sent=put: counts(stack, hosts)[0] >= sent, what="every row so far", seconds=180)
+        eventually(lambda sent=put: counts(stack, hosts)[0] >= sent, what="every row so far", seconds=180, pause=1)
     twice = [{"PartitionKey": host, "Data": data} for host, data in events(hosts[0], "again", 8 * 60)]
     for _ in range(2):  # the same put again is an event of its own
         answer = stack.client("kinesis").put_records(StreamName=stack.outputs["EventStreamName"], Records=twice)
         put += len(twice) - answer["FailedRecordCount"]
-    eventually(lambda: counts(stack, hosts)[0] >= put, what="every row", seconds=180)
+    eventually(lambda: counts(stack, hosts)[0] >= put, what="every row", seconds=180, pause=1)
     assert counts(stack, hosts) == (put, put)
     closed = int(time.time() * 1000) + 4 * HOUR_MS
     report = Compactor(bucket(stack)).run(closed)

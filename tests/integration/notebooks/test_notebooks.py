@@ -135,7 +135,7 @@ def test_the_archive_notebook_reads_a_running_stack(stack: Stack, eventually: Ca
         table = Archive(store.root, store.filesystem).events(fleet.start, fleet.end, columns=["resource"])
         return sum(name in fleet.names for name in table["resource"].to_pylist()) == 4 * len(events)
 
-    eventually(archived, what="every event in the archive", seconds=180)
+    eventually(archived, what="every event in the archive", seconds=180, pause=1)
     path = next(one for one in NOTEBOOKS if one.stem.startswith("03"))
     book = execute(path, tmp_path, OPSRIVER_NOTEBOOK_SOURCE=f"local:{stack.state}")
     assert len(outputs(book, "image/png")) == PICTURES["03"]
@@ -159,11 +159,11 @@ def test_verdicts_sent_from_a_notebook_label_a_training_set_on_s3(
         source = analysis.open_source(f"local:{stack.state}", folder=tmp_path)
         return source if len(source.series(host, "cpu", to="arrow")) == len(events) else None
 
-    source: analysis.Source = eventually(opened, what="every event in the archive", seconds=180)
+    source: analysis.Source = eventually(opened, what="every event in the archive", seconds=180, pause=1)
     verdicts = [analysis.missed(host, "cpu", at) for at in (begin + 1_800_000, now - 1_800_000)]
     assert source.send(verdicts) == 2
     told = lambda: source.events(kind="feedback", resource=host, to="arrow")  # noqa: E731
-    eventually(lambda: len(told()) == 2, what="both verdicts in the archive", seconds=180)
+    eventually(lambda: len(told()) == 2, what="both verdicts in the archive", seconds=180, pause=1)
     made = build(source.store, begin, now, 0.3, name=host)
     assert made["location"] == f"s3://{stack.outputs['ArchiveBucketName']}/training/{host}/"
     for part in ("train", "validation"):
