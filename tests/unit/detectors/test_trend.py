@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,15 @@ from hypothesis import strategies as st
 from stream_processors.detectors.trend import BLOCK, ROW_BYTES, TrendBank
 from tests.support.leaks import DAY, HOUR, MINUTE, START, leak, raised, run, teeth
 
+pytestmark = pytest.mark.together
 FIVE = 5 * MINUTE
+
+
+def side_by_side(sets, cadence):
+    """What one bank tells of several sets of series, by name: its rows do not see each other."""
+    told = iter(run([one for series in sets.values() for one in series], cadence))
+    return {name: list(itertools.islice(told, len(series))) for name, series in sets.items()}
+
 
 LEAKS = {
     # shape, shortest and longest leak, cadence, noise, daily rhythm
@@ -25,19 +35,31 @@ LEAKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def leaks():
+    """Twelve leaks of each kind, and what a bank tells of them."""
+    made = {}
+    for name, (shape, shortest, longest, cadence, noise, daily) in LEAKS.items():
+        rng = np.random.default_rng(7)
+        made[name] = [
+            leak(
+                rng, shape, int(rng.uniform(shortest, longest)), quiet=int(rng.uniform(4, 10) * DAY), cadence=cadence,
+                noise=noise, daily=daily,
+            )
+            for _ in range(12)
+        ]  # fmt: skip
+    found = {}
+    for cadence in {one[3] for one in LEAKS.values()}:
+        names = [name for name, one in LEAKS.items() if one[3] == cadence]
+        found |= side_by_side({name: [values for values, _, _ in made[name]] for name in names}, cadence)
+    return made, found
+
+
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_leak_is_foretold_once_and_in_time_with_an_interval_that_holds(name):
-    shape, shortest, longest, cadence, noise, daily = LEAKS[name]
-    rng = np.random.default_rng(7)
-    made = [
-        leak(
-            rng, shape, int(rng.uniform(shortest, longest)), quiet=int(rng.uniform(4, 10) * DAY), cadence=cadence,
-            noise=noise, daily=daily,
-        )
-        for _ in range(12)
-    ]  # fmt: skip
+def test_a_leak_is_foretold_once_and_in_time_with_an_interval_that_holds(leaks, name):
+    made, found = (one[name] for one in leaks)
     held = 0
-    for told, (_, begin, full) in zip(run([values for values, _, _ in made], cadence), made, strict=True):
+    for told, (_, begin, full) in zip(found, made, strict=True):
         found = [(at, forecast) for at, forecast in raised(told) if at < full]
         assert len(found) == 1
         at, forecast = found[0]
@@ -72,12 +94,20 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-def test_what_only_looks_like_a_leak_raises_nothing(name):
-    rng = np.random.default_rng(11)
+@pytest.fixture(scope="module")
+def harmless():
+    """What a bank tells of eight series of each kind, by kind."""
     at = np.arange(0, 28 * DAY, FIVE)
-    series = [np.clip(HARMLESS[name](rng, at) + 0.5 * rng.normal(size=len(at)), 0, 100) for _ in range(8)]
-    assert [raised(told) for told in run(series, FIVE)] == [[]] * 8
+    sets = {}
+    for name, kind in HARMLESS.items():
+        rng = np.random.default_rng(11)
+        sets[name] = [np.clip(kind(rng, at) + 0.5 * rng.normal(size=len(at)), 0, 100) for _ in range(8)]
+    return side_by_side(sets, FIVE)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_only_looks_like_a_leak_raises_nothing(harmless, name):
+    assert [raised(told) for told in harmless[name]] == [[]] * 8
 
 
 @pytest.mark.parametrize(("after", "most_hours"), [("reset", 2), ("plateau", 12)])

@@ -17,6 +17,9 @@ from stream_processors import explain
 from stream_processors.detectors.config import Bounds, DetectorConfig, Rule
 from stream_processors.records.batch import EventBatch, PlacedSignal
 from stream_processors.scoring import Scorer, default_banks
+from tests.support.paths import FASTEST
+
+pytestmark = pytest.mark.together
 
 START = 1_790_294_400_000  # Friday 25 September 2026, 00:00 UTC
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -101,7 +104,7 @@ def found() -> tuple[Insight, ...]:
     insights: list[Insight] = []
 
     def run(items: list[Sample | Signal], config: DetectorConfig | None = None) -> list[Insight]:
-        told = Scorer(config, functools.partial(default_banks, config, compiled=False)).process(decoded(items)).insights
+        told = Scorer(config, functools.partial(default_banks, config, compiled=FASTEST)).process(decoded(items)).insights
         insights.extend(told)
         return told
 
