@@ -222,6 +222,15 @@ class SeasonalBank(Bank):
         self._reached: NDArray[np.float32] = np.zeros((0, _DAY_BINS), np.float32)
         self.append(rows)
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled and copied: neither modules nor room to work in."""
+        return {**self.__dict__, "_compiled": self.compiled, "_columns": np.empty((len(_COLUMNS), 0))}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Go on as before; with NumPy alone, to the same bits, where numba is not installed."""
+        self.__dict__.update(state)
+        self._compiled = _kernel() if state["_compiled"] and find_spec("numba") else None
+
     def __len__(self) -> int:
         """Number of rows."""
         return self._size

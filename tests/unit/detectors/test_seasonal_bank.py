@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 
@@ -464,6 +466,22 @@ def test_a_restored_bank_goes_on_with_the_same_bits(ordinary):
         verdicts = second.step(places, np.full(12, stamps[at]), values[at])
         assert np.array_equal(verdicts.level, plain.level[at])
         assert np.array_equal(verdicts.tail, plain.tail[at])
+
+
+@pytest.mark.parametrize("compiled", PATHS)
+def test_a_pickled_or_copied_bank_goes_on_with_the_same_bits_and_apart(ordinary, compiled):
+    stamps, values, _ = ordinary
+    bank = SeasonalBank(12, compiled=compiled)
+    run(bank, stamps[:300], values[:300])
+    twins = [copy.deepcopy(bank), pickle.loads(pickle.dumps(bank))]
+    assert all(twin.compiled is bank.compiled for twin in twins)
+    rows = np.arange(12)
+    untouched = bank.dump(rows)
+    for twin in twins:
+        run(twin, stamps[300:400], values[300:400])
+    assert bank.dump(rows) == untouched
+    run(bank, stamps[300:400], values[300:400])
+    assert all(twin.dump(rows) == bank.dump(rows) for twin in twins)
 
 
 def test_a_row_takes_no_more_than_four_kibibytes():
