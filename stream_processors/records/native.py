@@ -57,14 +57,18 @@ Series = tuple[str, str, str, str | None, dict[str, str] | None]
 _INTEGERS = {int}
 _CACHED = 32_768
 _CACHED_LENGTH = 1024
-_series: dict[tuple[str, str | None, bytes], _Shared] = {}
+_series: dict[str, dict[str | None, dict[bytes, _Shared]]] = {}
+"""By metric, unit and the bytes of dimensions: three look-ups take less than one of a tuple made for it."""
+_held = [0]
+"""Series in the cache."""
 _dimensions = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 def begin() -> None:
     """Keep the cache of series within its bound; called once a batch."""
-    if len(_series) > _CACHED:
+    if _held[0] > _CACHED:
         _series.clear()
+        _held[0] = 0
 
 
 def append_users(
@@ -129,7 +133,7 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
         resource = [sinks.name(wire.resource, "resource") for wire in run]
     known, written = _series, _written
     try:
-        series = [known[wire.metric, wire.unit, written(wire.dimensions)] for wire in run]
+        series = [known[wire.metric][wire.unit][written(wire.dimensions)] for wire in run]
     except KeyError:
         series = [_series_of(wire) for wire in run]
     timestamp: list[Any] = [wire.timestamp for wire in run]
@@ -144,14 +148,16 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
 
 def _series_of(wire: MetricWire) -> _Shared:
     raw = _written(wire.dimensions)
-    key = (wire.metric, wire.unit, raw)
-    found = _series.get(key)
-    if found is None:
-        metric = sinks.name(wire.metric, "metric")
-        dimensions = sinks.checked_dimensions(_dimensions.decode(raw)) if raw else None
-        found = (sinks.checked_series(metric, dimensions), metric, sinks.unit_name(wire.unit), dimensions)
-        if len(raw) + len(wire.metric) <= _CACHED_LENGTH:
-            _series[key] = found
+    try:
+        return _series[wire.metric][wire.unit][raw]
+    except KeyError:
+        pass
+    metric = sinks.name(wire.metric, "metric")
+    dimensions = sinks.checked_dimensions(_dimensions.decode(raw)) if raw else None
+    found = (sinks.checked_series(metric, dimensions), metric, sinks.unit_name(wire.unit), dimensions)
+    if len(raw) + len(wire.metric) <= _CACHED_LENGTH:
+        _series.setdefault(wire.metric, {}).setdefault(wire.unit, {})[raw] = found
+        _held[0] += 1
     return found
 
 
