@@ -128,6 +128,8 @@ _CHANNELS = (
     (5, 0.5),  # size of the steps, half an hour against 16 hours
 )
 _N = len(_CHANNELS)
+_GROUPS = ((0, 4), (4, 8), (8, _N))
+"""Channels that are computed together: a nearer cache holds their columns. The second are the ranges."""
 _BASE = 3.5
 """Divisor of a series that is quiet on ordinary days: about half of the channels' weights, 6.5."""
 _LOUDNESS = 4
@@ -441,23 +443,28 @@ class SeasonalBank(Bank):
         gain = np.maximum(calibration, first_gain)
         gain_day = np.maximum(calibration, 1.0 / np.maximum(column["seasons"], 1.0)) * by_day_known
         gain_week = np.maximum(calibration, 1.0 / np.maximum(column["weeks"], 1.0)) * by_week_known
-        for part in (r[:4], r[8:]):  # ranges are ratios and have their own grain
-            np.copyto(part, 0.0, where=~(np.abs(part) > grain))
-        # Of both sides' squares one is 0, and so is what it says. A side that is not known says nothing and cuts nothing.
         ratio = np.zeros(r.shape)
-        for side, part in ((s[_UP : _UP + _N], np.maximum(r, 0.0)), (s[_DOWN : _DOWN + _N], np.minimum(r, 0.0, out=r))):
-            part *= part
-            usual = side.copy()
-            np.putmask(usual, ~(side > 0.0), np.inf)
-            ratio += part / (_QUIET * usual)
-            usual *= _CLIP
-            np.minimum(part, usual, out=part)
-            part -= side
-            part[0] *= gain
-            part[1:3] *= gain_day
-            part[3] *= gain_week
-            part[4:] *= gain
-            side += part
+        for begin, end in _GROUPS:
+            mine = r[begin:end]
+            if begin != 4:  # ranges are ratios and have their own grain
+                np.copyto(mine, 0.0, where=~(np.abs(mine) > grain))
+            # Of both sides' squares one is 0, and so is what it says. A side not known says nothing and cuts nothing.
+            for place, part in ((_UP, np.maximum(mine, 0.0)), (_DOWN, np.minimum(mine, 0.0, out=mine))):
+                side = s[place + begin : place + end]
+                part *= part
+                usual = side.copy()
+                np.putmask(usual, ~(side > 0.0), np.inf)
+                ratio[begin:end] += part / (_QUIET * usual)
+                usual *= _CLIP
+                np.minimum(part, usual, out=part)
+                part -= side
+                if begin:
+                    part *= gain
+                else:
+                    part[0] *= gain
+                    part[1:3] *= gain_day
+                    part[3] *= gain_week
+                side += part
         loud = _loudness(ratio)
         families = np.zeros((len(_FAMILIES), len(rows)))
         for channel, (family, _) in enumerate(_CHANNELS):
