@@ -30,7 +30,7 @@ from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
 from stream_processors.counters import Counters, rate_unit
-from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged
+from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged, in_order
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
     LONGEST_MS,
@@ -1241,7 +1241,7 @@ def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
     A round goes through its series in the order of their slots, and so through memory in one direction.
     """
     valid = np.flatnonzero(slots >= 0)
-    order = valid[np.argsort(slots[valid], kind="stable")]
+    order = valid[in_order(slots[valid])]
     first = _begins(slots[order])
     time = t[order]
     before = np.where(first, last[slots[order]], np.roll(time, 1))
@@ -1256,7 +1256,7 @@ def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
         before = np.where(first, last[slots[order]], np.roll(t[order], 1))
     places = np.arange(len(order))
     nth = places - np.maximum.accumulate(np.where(first, places, 0))
-    turned = np.argsort(nth, kind="stable")
+    turned = in_order(nth)
     return _Taken(order, first, before, nth, turned, order[turned], np.bincount(nth))
 
 

@@ -89,6 +89,15 @@ def enlarged(column: NDArray[_T], needed: int, fill: float) -> NDArray[_T]:
     return grown
 
 
+def in_order(numbers: IntArray) -> IntArray:
+    """Places of numbers from the least on, equal ones as they come.
+
+    NumPy sorts numbers of two bytes by radix, three times as fast as larger ones.
+    """
+    small = len(numbers) > 0 and numbers.min() >= 0 and numbers.max() < 2**16
+    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
+
+
 class Bank(ABC):
     """Detector state of many series in columns.
 

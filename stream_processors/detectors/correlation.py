@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import FloatArray, IntArray, enlarged
+from stream_processors.detectors.base import FloatArray, IntArray, enlarged, in_order
 
 NAME = "correlation"
 VERSION = 1
@@ -193,7 +193,7 @@ class CorrelationBank:
         """
         if not len(hosts):
             return [], np.zeros(0, np.int64)
-        order = np.argsort(hosts, kind="stable")
+        order = in_order(hosts)
         if not self.started(hosts).all():
             order = self._start(hosts, lanes, order)
             if not len(order):
