@@ -127,7 +127,7 @@ class _Objects:
     def __init__(self, values: list[Any], beside: _Objects | None = None) -> None:
         count = len(values)
         self.values = values
-        addresses = np.frombuffer(np.fromiter(values, object, count).tobytes(), np.intp)
+        addresses = np.frombuffer(np.fromiter(values, object, count), np.intp)
         told = beside if beside is not None and len(beside.places) <= count // 2 else None
         if told and (addresses[told.places][told.numbers] == addresses).all():
             self.codes, self.numbers, self.places = told.codes, told.numbers, told.places
