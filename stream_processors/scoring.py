@@ -16,6 +16,7 @@ Late events
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from sys import intern
@@ -779,7 +780,7 @@ class Scorer:
     ) -> None:
         info = self._known(slot)
         key = ("anomaly", info.resource, info.series)
-        severity = int(np.searchsorted(SEVERITY_SCORES, score, side="right"))
+        severity = bisect_right(SEVERITY_SCORES, score)
         episode = self.episodes.get(key)
         if episode is not None:
             # A value out of bounds may open an episode before the series' interval is known.
@@ -1272,8 +1273,17 @@ def _longer(gap: FloatArray, usual: FloatArray, known: FloatArray) -> FloatArray
 
     A restart is one long gap among regular ones; an irregular series shows long gaps again and again.
     """
-    most = np.minimum(GAP_CAP * usual, np.maximum(GAP_STEP * usual, 1.5 * known))
-    longest: FloatArray = np.maximum(np.minimum(gap, most), known * (1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY))
+    return _lengthened(known, gap, *_bounds_of(gap, usual))
+
+
+def _bounds_of(gap: FloatArray, usual: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What a gap teaches at most and at least, and what is left of the longest one known by its end."""
+    return GAP_CAP * usual, GAP_STEP * usual, 1.0 - np.minimum(gap, GAP_MEMORY) / GAP_MEMORY
+
+
+def _lengthened(known: FloatArray, gap: FloatArray, most: FloatArray, least: FloatArray, left: FloatArray) -> FloatArray:
+    bound = np.minimum(most, np.maximum(least, 1.5 * known))
+    longest: FloatArray = np.maximum(np.minimum(gap, bound), known * left)
     return longest
 
 
@@ -1294,13 +1304,14 @@ def _patience(t: IntArray, interval: FloatArray, gap: FloatArray) -> tuple[IntAr
 def _longest(gap: FloatArray, usual: FloatArray, known: FloatArray, taken: _Taken) -> FloatArray:
     """The longest recent gap after each event, from those ``known`` of the series, a round at a time."""
     turned = taken.turned
-    gap, usual = gap[turned], usual[turned]
+    gap = gap[turned]
+    bounds = _bounds_of(gap, usual[turned])
     found, longest, begin = np.empty(len(gap)), known, 0
     for size in taken.sizes.tolist():
         end = begin + size
         if begin and size < len(longest):
             longest = found[turned[begin:end] - 1]
-        longest = _longer(gap[begin:end], usual[begin:end], longest)
+        longest = _lengthened(longest, gap[begin:end], *(bound[begin:end] for bound in bounds))
         found[turned[begin:end]] = longest
         begin = end
     return found
