@@ -31,7 +31,16 @@ from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
 from stream_processors.counters import Counters, rate_unit
-from stream_processors.detectors.base import SEVERITY_SCORES, Bank, FloatArray, IntArray, Verdicts, enlarged, in_order
+from stream_processors.detectors.base import (
+    CALM_LEVEL,
+    SEVERITY_SCORES,
+    Bank,
+    FloatArray,
+    IntArray,
+    Verdicts,
+    enlarged,
+    in_order,
+)
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
 from stream_processors.episodes import (
     LONGEST_MS,
@@ -66,8 +75,6 @@ GAP_CAP = 6.0
 GAP_MEMORY = 14 * DAY
 MAX_ALARMS = 10_000
 """Alarms remembered a shard; the oldest gives way."""
-CALM_LEVEL = SEVERITY_SCORES[0] * 2 / 3
-"""Evidence below this counts as ordinary while an episode is open."""
 
 SERIES_FIELDS = np.dtype(
     [

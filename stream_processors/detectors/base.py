@@ -24,6 +24,8 @@ SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
 SEVERITY_SCORES = (0.3, 0.4, 0.5, 0.75)
 """Smallest anomaly score of LOW, MEDIUM, HIGH and CRITICAL. HIGH and CRITICAL page."""
+CALM_LEVEL = SEVERITY_SCORES[0] * 2 / 3
+"""Evidence below this counts as ordinary while an incident goes on."""
 
 
 @dataclass(slots=True)

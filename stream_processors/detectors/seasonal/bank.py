@@ -22,7 +22,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import SMALL_ROUND, Bank, FloatArray, IntArray, Verdicts, joined
+from stream_processors.detectors.base import CALM_LEVEL, SMALL_ROUND, Bank, FloatArray, IntArray, Verdicts, joined
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -70,9 +70,9 @@ _BAR_RISE, _BAR_TOP = 2.0, 2.0
 """A report raises the bar to twice its strength, of which at most this much counts."""
 _BAR_START, _BAR_SHARE, _BAR_LONGEST = 2 * HOUR, 0.05, WEEK
 """The bar sinks over two hours plus a twentieth of the series' age, at most a week."""
-_CALM, _HELD = 0.2, 0.4375
-"""Below the first level an incident is over. One after it that the bar holds is MEDIUM, and reported once it has lasted as
-long as the bar of a new series takes to sink to a half."""
+_HELD = 0.4375
+"""Score of an incident after a calm that the bar holds: MEDIUM. It is reported once it has lasted as long as the bar of a
+new series takes to sink to a half."""
 _HABIT = 0.375
 """Most that is scored of what is not stronger than this half-hour usually is: LOW, which pages nobody."""
 _GRADES = 8.0
@@ -523,20 +523,21 @@ class SeasonalBank(Bank):
             column["hour_peak"], rows, count, timestamps, elapsed, level, (before, day_bin, after)
         )
         above, habit = strength > bar, strength <= daily
+        waited = column["waited"]
+        np.copyto(waited, 0.0, where=level < CALM_LEVEL)
+        incidents = np.flatnonzero((level >= 0.5) & ~habit)  # few go on at a time
+        waiting = waited[incidents]
+        holds = ~above[incidents] & (waiting >= 0.0)
+        waiting += np.where(holds, lapse[incidents], 0.0)
+        late = holds & (waiting >= _BAR_START)
+        above[incidents[late]] = True
+        reported = above[incidents]
+        waited[incidents] = np.where(reported, -1.0, waiting)
+        raised = np.maximum(bar[incidents], _BAR_RISE * strength[incidents])
+        bar[incidents] = np.where(reported, raised, bar[incidents])
         score = np.where(level < 0.5, level, np.floor(_GRADES * level) / _GRADES)
         score = np.where(above, np.minimum(score, np.where(habit, _HABIT, 1.0)), 0.0)
-        waited = column["waited"]
-        np.copyto(waited, 0.0, where=level < _CALM)
-        few = np.flatnonzero((level >= 0.5) & ~habit)  # incidents, of which few go on at a time
-        if len(few):
-            reported, waiting, strong = above[few], waited[few], strength[few]
-            waits = ~reported & (waiting >= 0.0)
-            waiting += np.where(waits, lapse[few], 0.0)
-            late = waits & (waiting >= _BAR_START)
-            reported |= late
-            score[few] = np.where(late, np.floor(_GRADES * level[few]) / _GRADES, np.where(waits, _HELD, score[few]))
-            waited[few] = np.where(reported, -1.0, waiting)
-            bar[few] = np.where(reported, np.maximum(bar[few], _BAR_RISE * strong), bar[few])
+        score[incidents[holds & ~late]] = _HELD
 
         # --- explanation ------------------------------------------------------------------------------
         shares = _shares(column, spoken, slow_strength, single, level)

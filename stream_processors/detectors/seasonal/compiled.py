@@ -25,7 +25,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import FloatArray, IntArray, Verdicts
+from stream_processors.detectors import base
+from stream_processors.detectors.base import CALM_LEVEL, FloatArray, IntArray, Verdicts
 from stream_processors.detectors.seasonal import bank
 from stream_processors.detectors.seasonal.bank import (
     _AT,
@@ -36,7 +37,6 @@ from stream_processors.detectors.seasonal.bank import (
     _BAR_TOP,
     _BASE,
     _BINS,
-    _CALM,
     _CHANNELS,
     _CLIP,
     _COLUMNS,
@@ -242,7 +242,7 @@ _tail, _farther = _jit(_py_tail), _jit(_py_farther)
 
 @cache
 def _kernels(stamp: int) -> tuple[Any, Any]:
-    """Both kernels. ``stamp`` tells the bank's source: numba compares what a function encloses, not
+    """Both kernels. ``stamp`` tells the sources of constants: numba compares what a function encloses, not
     what it imports, and would go on using what it compiled from constants that have changed since."""
 
     def first(
@@ -543,7 +543,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             above, habit = strength > s[_BAR], strength <= _BAR_RISE * most
             incident = level >= 0.5 and not habit
             waits = incident and not above and s[_WAITED] >= 0.0
-            if level < _CALM:
+            if level < CALM_LEVEL:
                 s[_WAITED] = 0.0
             if waits:
                 s[_WAITED] += lapse
@@ -714,4 +714,4 @@ def _verdicts(out: FloatArray, shares: FloatArray) -> Verdicts:
 
 @cache
 def _stamp() -> int:
-    return zlib.crc32(Path(bank.__file__).read_bytes())
+    return zlib.crc32(Path(base.__file__).read_bytes() + Path(bank.__file__).read_bytes())
