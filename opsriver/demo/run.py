@@ -227,13 +227,12 @@ class Demo:
     # ------------------------------------------------------------------ summary
 
     @staticmethod
-    def _of_the_load(insight: Insight, began: int) -> bool:
-        """Whether an insight is about the load: CPU or memory of this machine above what was expected, since it began."""
+    def _of_a_load(insight: Insight) -> bool:
+        """Whether an insight is about a load of this machine: CPU or memory above what was expected."""
         return (
             insight.resource == OWN_HOST
             and insight.metric in ("cpuUsage", "memoryUsage")
             and insight.severity in PAGING_SEVERITIES
-            and insight.peak_at >= began
             and insight.observed is not None
             and insight.expected_high is not None
             and insight.observed > insight.expected_high
@@ -243,9 +242,10 @@ class Demo:
         insights = self._insights()
         verdict = judge(fleet, live, insights, set(fleet.names))
         deliveries = self._board.deliveries
-        paged = [i for i in insights if self._of_the_load(i, own["began"])]
         delivered = {(d.insight["insightId"]) for d in deliveries}
-        own_found = next((i for i in paged if i.insight_id in delivered), None)
+        paged = [i for i in insights if self._of_a_load(i) and i.insight_id in delivered]
+        # On a machine that was busy already the alert has come before the load that is caused here.
+        own_found = min(paged, key=lambda i: i.peak_at < own["began"], default=None)
         faults_alerted = {d.insight["resource"] for d in deliveries} & {f.host for f in verdict.paged}
         latencies = []
         seen: set[tuple[str, str]] = set()
@@ -279,6 +279,7 @@ class Demo:
             },
             "ownLoad": {
                 "found": own_found is not None,
+                "wasBusyBefore": own_found is not None and own_found.peak_at < own["began"],
                 "bytes": own["bytes"],
                 "message": next(
                     (

@@ -101,7 +101,8 @@ def report(result: dict[str, Any]) -> Table:
         f"{result['falseAlarms']['live']} live, {result['falseAlarms']['atRestartsAndDeploys']} at harmless restarts and "
         f"deploys, {result['falseAlarms']['whileLearning']} while the history taught the models",
     )
-    table.add_row("this machine's load", load["message"] if load["found"] else "NOT FOUND")
+    busy = "paged before the demo caused any, as something else keeps this machine busy: " if load["wasBusyBefore"] else ""
+    table.add_row("this machine's load", busy + load["message"] if load["found"] else "NOT FOUND")
     table.add_row(
         "notifications", f"{result['notifications']['total']}: {result['notifications']['sqs']} by SQS, "
         f"{result['notifications']['http']} by HTTP",
