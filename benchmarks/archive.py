@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def decoded(hour: Hour) -> EventBatch:
     """An hour's events."""
     move, made = hour
     batch = decode(made)
-    batch.timestamp = [t + move for t in batch.timestamp]
+    batch.timestamp = array("q", [t + move for t in batch.timestamp])
     return batch
 
 

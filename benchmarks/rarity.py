@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from array import array
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,10 +29,10 @@ def batches(fleet: Fleet, start: int, days: int) -> Iterator[EventBatch]:
         times, values = fleet.columns(begin, begin + DAY // 4)
         by_time = values.reshape(len(names), -1).T
         at, which = np.nonzero(np.isfinite(by_time))
-        stamps, metric = times[at].tolist(), [names[one][1] for one in which]
+        stamps, metric = array("q", times[at].tobytes()), [names[one][1] for one in which]
         yield EventBatch(
             resource=[names[one][0] for one in which], metric=metric, series=metric, timestamp=stamps, arrival=stamps,
-            value=by_time[at, which].tolist(), unit=[None] * len(at), dimensions=[None] * len(at),
+            value=array("d", by_time[at, which].tobytes()), unit=[None] * len(at), dimensions=[None] * len(at),
         )  # fmt: skip
 
 

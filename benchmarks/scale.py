@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Load:
             made.series.append(f"metric.number.{one % 10}")
             made.timestamp.append(START + (self._minute + nth) * 60_000)
         count = len(made.resource)
-        made.value = (50 + 20 * self._rng.random(count)).tolist()
+        made.value = array("d", (50 + 20 * self._rng.random(count)).tobytes())
         made.metric, made.arrival = made.series, made.timestamp
         made.unit, made.dimensions = ["Percent"] * count, [None] * count
         self._minute += max(seen.values(), default=0) + 1

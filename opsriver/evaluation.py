@@ -27,7 +27,7 @@ from opsriver.errors import Problem
 from opsriver.labelled import Scored, Series
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank
 from stream_processors.detectors.config import DetectorConfig
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, append
 from stream_processors.scoring import Scorer
 
 FloatArray = NDArray[np.float64]
@@ -363,8 +363,8 @@ def scores_of(
             places += [(scores, row) for row in rows]
             batch.resource += [one.key] * len(rows)  # rules see the same resource and metric as of the plain series
             batch.series += [f"value{{{change}}}"] * len(rows)
-            batch.timestamp += [times[row] for row in rows]
-            batch.value += [values[row] for row in rows]
+            append(batch.timestamp, [times[row] for row in rows])
+            append(batch.value, [values[row] for row in rows])
         count = len(places)
         batch.metric, batch.arrival = ["value"] * count, batch.timestamp
         batch.unit, batch.dimensions = [None] * count, [None] * count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,8 +198,8 @@ def insights_of(
         order = np.lexsort((owner, time_column))
         owner = owner[order]
         batch = EventBatch()
-        batch.timestamp = batch.arrival = time_column[order].tolist()
-        batch.value = np.concatenate(values)[order].tolist()
+        batch.timestamp = batch.arrival = array("q", time_column[order].tobytes())
+        batch.value = array("d", np.concatenate(values)[order].tobytes())
         batch.resource, batch.metric = host_of[owner].tolist(), metric_of[owner].tolist()
         batch.series = batch.metric
         count = len(order)

@@ -382,9 +382,8 @@ class Scorer:
         count = len(batch)
         if collect:
             outcome.verdicts = EventVerdicts.blank(count)
-        timestamps = np.fromiter(batch.timestamp, np.int64, count)
-        values = np.fromiter(batch.value, np.float64, count)
-        bounded = np.minimum(timestamps, np.fromiter(batch.arrival, np.int64, count))
+        timestamps, values = np.asarray(batch.timestamp), np.asarray(batch.value)
+        bounded = np.minimum(timestamps, np.asarray(batch.arrival))
         done = 0
         for placed in batch.signals:
             self._events(batch, timestamps, values, bounded, done, placed.before, outcome)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -50,13 +51,13 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     signals = batch.signals
     metrics, others = len(batch), len(signals)
     nothing: list[None] = [None] * others
-    record = np.fromiter(_with(batch.record, [s.record for s in signals]), np.int32, metrics + others)
+    record = _numbers(batch.record, [s.record for s in signals])
     series = _Objects(_with(batch.series, [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals]))
     columns: dict[str, pa.Array] = {
         "shard": _repeated(shard, metrics + others),
         "sequence": pa.DictionaryArray.from_arrays(record, pa.array(batch.sequence_numbers, pa.string())),
-        "sub_sequence": _integers(_with(batch.sub_sequence, [s.sub_sequence for s in signals]), "sub_sequence"),
-        "item": _integers(_with(batch.item, [s.item for s in signals]), "item"),
+        "sub_sequence": pa.array(_numbers(batch.sub_sequence, [s.sub_sequence for s in signals])),
+        "item": pa.array(_numbers(batch.item, [s.item for s in signals])),
         "kind": _joined(_repeated("metric", metrics), [_kind(s.signal) for s in signals]),
         "resource": _texts(
             _Objects(_with(batch.resource, [getattr(s.signal, "resource", "opsriver:tick") for s in signals]))
@@ -67,11 +68,9 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
             )
         ),
         "series": _texts(series),
-        "timestamp": _integers(_with(batch.timestamp, [s.signal.timestamp for s in signals]), "timestamp"),
-        "arrival": _integers(
-            _with(batch.arrival, [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals]), "arrival"
-        ),
-        "value": _joined(pa.array(np.fromiter(batch.value, np.float64, metrics)), nothing),
+        "timestamp": _moments(batch.timestamp, [s.signal.timestamp for s in signals]),
+        "arrival": _moments(batch.arrival, [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals]),
+        "value": _joined(pa.array(np.asarray(batch.value)), nothing),
         "unit": _texts(_Objects(_with(batch.unit, nothing), series)),
         "dimensions": _dimensions(_Objects(_with(batch.dimensions, nothing), series)),
         "detail": _joined(pa.nulls(metrics, pa.string()), [msgspec.json.encode(s.signal).decode() for s in signals]),
@@ -88,13 +87,14 @@ def _with(column: list[Any], more: list[Any]) -> list[Any]:
     return column + more if more else column
 
 
-def _integers(values: list[int], name: str) -> pa.Array:
-    kind = EVENTS.field(name).type
-    if pa.types.is_timestamp(kind):
-        return pa.array(np.fromiter(values, np.int64, len(values))).cast(kind)
-    if values and values.count(values[0]) == len(values):  # as items mostly are
-        return pa.array(np.full(len(values), values[0], np.int32))
-    return pa.array(np.fromiter(values, np.int32, len(values)))
+def _numbers(column: array[int], more: list[int]) -> NDArray[Any]:
+    """A column of numbers with those of the signals behind it."""
+    numbers = np.asarray(column)
+    return np.append(numbers, np.array(more, numbers.dtype)) if more else numbers
+
+
+def _moments(column: array[int], more: list[int]) -> pa.Array:
+    return pa.array(_numbers(column, more)).cast(EVENTS.field("timestamp").type)
 
 
 def _repeated(text: str, count: int) -> pa.Array:

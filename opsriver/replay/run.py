@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,13 +77,13 @@ def to_batch(rows: pa.Table) -> EventBatch:
     is_metric = pc.equal(kinds, "metric").to_numpy(zero_copy_only=False) if len(rows) else np.zeros(0, bool)
     metrics = rows if is_metric.all() else rows.filter(pa.array(is_metric))
     batch = EventBatch()
-    batch.timestamp = _numbers(metrics["timestamp"])
-    batch.arrival = _numbers(metrics["arrival"])
-    batch.value = metrics["value"].to_numpy().tolist()
+    batch.timestamp = _moments(metrics["timestamp"])
+    batch.arrival = _moments(metrics["arrival"])
+    batch.value = array("d", metrics["value"].to_numpy().tobytes())
     batch.resource, batch.metric = _texts(metrics["resource"]), _texts(metrics["metric"])
     batch.series, batch.unit = _texts(metrics["series"]), _texts(metrics["unit"])
     batch.dimensions = _dimensions(metrics["dimensions"], batch.series)
-    batch.record, batch.sub_sequence, batch.item = ([0] * len(metrics) for _ in range(3))
+    batch.record, batch.sub_sequence, batch.item = (array("i", (0,)) * len(metrics) for _ in range(3))
     if len(metrics) < len(rows):
         before = np.cumsum(is_metric)
         details = rows["detail"]
@@ -92,9 +93,8 @@ def to_batch(rows: pa.Table) -> EventBatch:
     return batch
 
 
-def _numbers(column: pa.ChunkedArray) -> list[int]:
-    numbers: list[int] = column.cast(pa.int64()).to_numpy().tolist()
-    return numbers
+def _moments(column: pa.ChunkedArray) -> array[int]:
+    return array("q", column.cast(pa.int64()).to_numpy().tobytes())
 
 
 def _texts(column: pa.ChunkedArray) -> list[Any]:

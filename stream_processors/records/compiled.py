@@ -477,12 +477,14 @@ class Reader:
             yield from range(begin, end)
             return
         arrivals = [record.arrival for record in records[begin:end]]
-        count, counts, common, series = self._events(data, sizes, arrivals)
-        columns = [*series, self._moments[:count].tolist(), self._values[:count].tolist()]
+        counts, common, series = self._events(data, sizes, arrivals)
         run = given = 0
         for index in (*np.flatnonzero(common).tolist(), end - begin):
             some = counts[run:index]
-            _give(batch, [column[given : given + sum(some)] for column in columns], begin + run, some, arrivals[run:index])
+            mine = slice(given, given + sum(some))
+            _give(batch, [column[mine] for column in series], begin + run, some, arrivals[run:index])
+            batch.timestamp.frombytes(self._moments[mine].tobytes())
+            batch.value.frombytes(self._values[mine].tobytes())
             given += sum(counts[run : index + 1])
             if index < end - begin:
                 yield begin + index
@@ -490,9 +492,9 @@ class Reader:
 
     def _events(
         self, data: bytes, sizes: list[int], arrivals: list[int]
-    ) -> tuple[int, list[int], NDArray[np.bool_], list[list[Any]]]:
-        """Read messages into the columns: how many events, how many of each, which must be read the common way, and
-        what the series' columns hold."""
+    ) -> tuple[list[int], NDArray[np.bool_], list[list[Any]]]:
+        """Read messages into the columns: how many events of each, which must be read the common way, and what the
+        series' columns hold."""
         if (room := len(data) // _SHORTEST + 1) > len(self._numbers):
             self._make_room(room)
         arrived = np.array(arrivals, np.int64)
@@ -532,7 +534,7 @@ class Reader:
         for one in alone:
             for column, value in zip(series, one.series, strict=True):
                 column[one.place] = value
-        return count, counts.tolist(), common, series
+        return counts.tolist(), common, series
 
     def _one(self, text: bytes, begin: int, place: int, arrival: int) -> _Alone:
         """Read a text without a template. Raises as reading it does."""
@@ -585,15 +587,12 @@ def _stretches(records: Sequence[StreamRecord]) -> Iterator[tuple[int, int]]:
 
 
 def _give(batch: EventBatch, columns: list[list[Any]], first: int, counts: list[int], arrivals: list[int]) -> None:
-    """Append the events of records that follow one another, of which ``first`` is the first one's index."""
+    """Append the series and places of records' events that follow one another; ``first`` is the first record's index."""
     known: tuple[list[Any], ...] = (batch.resource, batch.series, batch.metric, batch.unit, batch.dimensions)
-    for column, values in zip((*known, batch.timestamp, batch.value), columns, strict=True):
+    for column, values in zip(known, columns, strict=True):
         column += values
-    batch.item += [0] * sum(counts)
     for index, (count, arrival) in enumerate(zip(counts, arrivals, strict=True), first):
-        batch.record += [index] * count
-        batch.sub_sequence += range(count)
-        batch.arrival += [arrival] * count
+        batch.place(index, arrival, range(count), 0, count)
 
 
 def _message(data: bytes) -> bytes:

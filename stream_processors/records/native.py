@@ -13,6 +13,7 @@ import msgspec
 from schemas.events import HOST_METRICS
 from stream_processors.records import sink as sinks
 from stream_processors.records import times
+from stream_processors.records.batch import append
 from stream_processors.records.kpl import Keys
 from stream_processors.records.refused import Refused, missing, wrong_type
 from stream_processors.records.sink import Sink
@@ -81,8 +82,7 @@ def append_users(
     """
     count = len(run)
     if _append_columns(sink, run):
-        sink.batch.sub_sequence += places
-        sink.batch.item += [0] * count
+        sink.batch.place(sink.index, sink.record.arrival, places, 0, count)
         return
     for place, wire in zip(places, run, strict=True):
         sink.sub_sequence, sink.item, sink.partition_key = place, 0, keys[place]
@@ -93,34 +93,28 @@ def append_elements(sink: Sink, run: Sequence[MetricWire], parts: Sequence[bytes
     """Append metrics that are elements of the sink's user record; ``parts`` are their bytes."""
     count = len(run)
     if _append_columns(sink, run):
-        sink.batch.sub_sequence += [sink.sub_sequence] * count
-        sink.batch.item += range(sink.item, sink.item + count)
-        sink.item += count
+        sink.place(count)
         return
     for wire, part in zip(run, parts, strict=True):
         _append_one(sink, wire, part)
 
 
 def _append_columns(sink: Sink, run: Sequence[MetricWire]) -> bool:
-    """Append all columns but the place; False, with nothing appended, where one of the run is refused."""
-    arrival = sink.record.arrival
+    """Append all columns but the places; False, with nothing appended, where one of the run is refused."""
     try:
-        resource, series, timestamp, value = _columns(run, arrival)
+        resource, series, timestamp, value = _columns(run, sink.record.arrival)
     except (Refused, *UNREADABLE):
         return False
-    count = len(run)
-    sink.make_room(count)
+    sink.make_room(len(run))
     batch = sink.batch
-    batch.record += [sink.index] * count
     batch.resource += resource
     names, metrics, units, dimensions = zip(*series, strict=True)
     batch.series += names
     batch.metric += metrics
     batch.unit += units
     batch.dimensions += dimensions
-    batch.timestamp += timestamp
-    batch.value += value
-    batch.arrival += [arrival] * count
+    append(batch.timestamp, timestamp)
+    append(batch.value, value)
     return True
 
 
@@ -256,15 +250,11 @@ def _append_host(sink: Sink, hostname: str, timestamp: int, values: list[float])
     count = len(_HOST_NAMES)
     sink.make_room(count)
     batch = sink.batch
-    batch.record += [sink.index] * count
-    batch.sub_sequence += [sink.sub_sequence] * count
-    batch.item += range(sink.item, sink.item + count)
+    sink.place(count)
     batch.resource += [hostname] * count
     batch.metric += _HOST_NAMES
     batch.series += _HOST_NAMES
-    batch.timestamp += [timestamp] * count
-    batch.value += values
-    batch.arrival += [sink.record.arrival] * count
+    append(batch.timestamp, [timestamp] * count)
+    append(batch.value, values)
     batch.unit += _HOST_UNITS
     batch.dimensions += _NONE
-    sink.item += count

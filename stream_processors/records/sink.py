@@ -10,7 +10,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.events import Signal
 from schemas.names import MAX_DIMENSIONS, MAX_NAME_LENGTH, MAX_SERIES_LENGTH, name_problem, series_name
 from stream_processors.records import times
-from stream_processors.records.batch import EventBatch, PlacedSignal, StreamRecord
+from stream_processors.records.batch import EventBatch, PlacedSignal, StreamRecord, append
 from stream_processors.records.refused import Refused, shown, wrong_type
 
 MAX_ITEMS = 100_000
@@ -162,17 +162,19 @@ class Sink:
         units = [unit_name(one) for one in unit] if isinstance(unit, tuple) else [unit_name(unit)] * count
         self.make_room(count)
         batch = self.batch
-        batch.record += [self.index] * count
-        batch.sub_sequence += [self.sub_sequence] * count
-        batch.item += range(self.item, self.item + count)
+        self.place(count)
         batch.resource += [resource] * count
         batch.metric += metrics
         batch.series += series
-        batch.timestamp += [timestamp] * count
-        batch.value += [value for _, value in values]
-        batch.arrival += [self.record.arrival] * count
+        append(batch.timestamp, [timestamp] * count)
+        append(batch.value, [value for _, value in values])
         batch.unit += units
         batch.dimensions += [good] * count
+
+    def place(self, count: int) -> None:
+        """Append the places of ``count`` metric events, and move on behind them."""
+        items = range(self.item, self.item + count)
+        self.batch.place(self.index, self.record.arrival, self.sub_sequence, items, count)
         self.item += count
 
     def signal(self, signal: Signal) -> None:

@@ -7,6 +7,7 @@ CRITICAL. Every series is a host with a metric of its own, so that no group or c
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -73,10 +74,10 @@ def watch(fleet: Mapping[str, Series]) -> dict[str, Seen]:
         here = order[begin : begin + CUT]
         count, hosts = len(here), [names[one] for one in owner[begin : begin + CUT].tolist()]
         made = EventBatch()
-        made.timestamp, made.value = stamps[here].tolist(), values[here].tolist()
+        made.timestamp, made.value = array("q", stamps[here].tobytes()), array("d", values[here].tobytes())
         made.arrival = made.timestamp
-        made.sequence_numbers, made.record = [str(begin + number) for number in range(count)], list(range(count))
-        made.sub_sequence = made.item = [0] * count
+        made.sequence_numbers, made.record = [str(begin + number) for number in range(count)], array("i", range(count))
+        made.sub_sequence = made.item = array("i", [0] * count)
         made.resource, made.metric = hosts, [f"metric of {host}" for host in hosts]
         made.series, made.dimensions = made.metric, [None] * count
         made.unit = ["Percent" if host.startswith("percentage") else None for host in hosts]

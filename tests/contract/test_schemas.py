@@ -100,4 +100,4 @@ def test_what_agents_encode_by_the_types_is_what_the_decoder_reads() -> None:
     host = HostSample("web-1", ARRIVAL, 1, 2, 3, 4)
     batch = one(b"[" + msgspec.json.encode(metric) + b"," + msgspec.json.encode(host) + b"]")
     assert batch.series == ["cpu{zone=a}", "cpuUsage", "memoryUsage", "diskIO", "networkIO"]
-    assert batch.value == [1.5, 1, 2, 3, 4]
+    assert batch.value.tolist() == [1.5, 1, 2, 3, 4]

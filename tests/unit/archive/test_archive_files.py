@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -77,10 +78,11 @@ def test_a_table_says_what_a_batch_says_however_its_events_share_their_texts(
         events = [(host, one, one, one % 3, one % 3) for host, one, *_ in events]
     count = len(events)
     batch = EventBatch(
-        sequence_numbers=["1"], record=[0] * count, sub_sequence=list(range(count)), item=[0] * count,
+        sequence_numbers=["1"], record=array("i", [0] * count), sub_sequence=array("i", range(count)),
+        item=array("i", [0] * count),
         resource=[hosts[one[0]] for one in events], metric=[metrics[one[1]] for one in events],
-        series=[series[one[2]] for one in events], timestamp=[START + n for n in range(count)],
-        value=[float(n) for n in range(count)], arrival=[START] * count, unit=[units[one[3]] for one in events],
+        series=[series[one[2]] for one in events], timestamp=array("q", [START + n for n in range(count)]),
+        value=array("d", range(count)), arrival=array("q", [START] * count), unit=[units[one[3]] for one in events],
         dimensions=[dimensions[one[4]] for one in events],
     )  # fmt: skip
     made = events_table(batch, SHARD)

@@ -253,7 +253,7 @@ def test_a_sink_is_left_as_the_common_way_leaves_it() -> None:
     batch = EventBatch(sequence_numbers=["1"])
     assert Sink(batch, 0, record(b"")).count() == 0
     batch = decode([record(metrics(ORDINARY, ORDINARY))], compiled=True)
-    assert (batch.record, batch.sub_sequence, batch.item) == ([0, 0], [0, 1], [0, 0])
+    assert [*zip(batch.record, batch.sub_sequence, batch.item, strict=True)] == [(0, 0, 0), (0, 1, 0)]
 
 
 def test_no_index_is_ever_out_of_bounds(tmp_path: Path) -> None:
