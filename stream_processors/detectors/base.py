@@ -9,7 +9,9 @@ This module knows neither AWS nor the clock: time is the event's, in epoch milli
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -100,6 +102,18 @@ def in_order(numbers: IntArray) -> IntArray:
     return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
 
 
+def _alike(rows: IntArray, sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Lengths of rounds, and how many of them, one after the other, are of the same rows."""
+    begin = times = 0
+    for size, following in zip_longest(sizes, sizes[1:]):
+        end = begin + size
+        times += 1
+        if size != following or not np.array_equal(rows[begin:end], rows[end : end + size]):
+            yield size, times
+            times = 0
+        begin = end
+
+
 class Bank(ABC):
     """Detector state of many series in columns.
 
@@ -142,16 +156,18 @@ class Bank(ABC):
         parts: list[Verdicts] = []
         small: list[Verdicts] = []
         begin = 0
-        for size in sizes.tolist():
-            end = begin + size
-            found = self._round(rows[begin:end], timestamps[begin:end], values[begin:end])
+        for size, times in _alike(rows, sizes.tolist()):
+            end, shape = begin + times * size, (times, size)
+            found = self._rounds(
+                rows[begin : begin + size], timestamps[begin:end].reshape(shape), values[begin:end].reshape(shape)
+            )
             (small if size < SMALL_ROUND else parts).extend(found)
             begin = end
         return [*parts, joined(small)] if small else parts
 
-    def _round(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
-        """As ``step``, in parts where these are computed one after the other."""
-        return [self.step(rows, timestamps, values)]
+    def _rounds(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
+        """As ``step`` for rounds of the same rows, of shape (rounds, n); each in parts where these are computed apart."""
+        return [self.step(rows, *turn) for turn in zip(timestamps, values, strict=True)]
 
     @abstractmethod
     def dump(self, rows: IntArray) -> bytes:

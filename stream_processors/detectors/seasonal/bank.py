@@ -250,9 +250,9 @@ class SeasonalBank(Bank):
 
     def step(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
         """Score and then learn one event of each given row."""
-        return joined(self._round(rows, timestamps, values))
+        return joined(self._rounds(rows, np.asarray(timestamps)[np.newaxis], np.asarray(values)[np.newaxis]))
 
-    def _round(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
+    def _rounds(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
         count = len(rows)
         rows = np.asarray(rows, dtype=np.int64)
         timestamps = np.asarray(timestamps, dtype=np.int64)
@@ -263,17 +263,16 @@ class SeasonalBank(Bank):
         if count == 0:
             empty = np.zeros(0)
             return [Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)]
-        self._count_down(count)
+        self._count_down(timestamps.size)
         if self._compiled:
-            found: Verdicts = self._compiled.step(
-                self._state, self._bins, self._visits, self._reached, rows, timestamps, values
-            )
-            return [found]
+            kept = self._state, self._bins, self._visits, self._reached
+            return [self._compiled.step(*kept, rows, *turn) for turn in zip(timestamps, values, strict=True)]
         with np.errstate(all="ignore"):
-            return [
-                self._padded(rows[block], timestamps[block], values[block])
+            blocks = [
+                self._block(rows[block], timestamps[:, block], values[:, block])
                 for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
             ]
+        return [found for turn in zip(*blocks, strict=True) for found in turn]
 
     def steps(self, rows: IntArray, timestamps: IntArray, values: FloatArray, sizes: IntArray) -> list[Verdicts]:
         """Rounds of ``step``, one after the other; what is compiled takes small ones together."""
@@ -299,14 +298,18 @@ class SeasonalBank(Bank):
         if self._until_compiled < 0:
             self._compiled, self._until_compiled = _kernel(), math.inf
 
-    def _padded(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
+    def _block(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
+        """Rounds of the same rows, whose state is turned into columns once for all of them."""
         count = len(rows)
-        padding = -count % _LANES
-        if padding:
-            rows = np.concatenate((rows, np.repeat(rows[:1], padding)))
-            timestamps = np.concatenate((timestamps, np.repeat(timestamps[:1], padding)))
-            values = np.concatenate((values, np.repeat(values[:1], padding)))
-        return self._step(count, rows, timestamps, values)
+        rows, timestamps, values = _padded(rows), _padded(timestamps), _padded(values)
+        s, chunk = self._room(len(rows)), np.empty((min(len(rows), _CHUNK), len(_COLUMNS)))
+        for begin in range(0, len(rows), _CHUNK):
+            some = rows[begin : begin + _CHUNK]
+            # The rows are in range; asked to raise, take would read into room of its own first.
+            s[:, begin : begin + _CHUNK] = self._state.take(some, axis=0, out=chunk[: len(some)], mode="clip").T
+        found = [self._step(s, count, rows, *turn) for turn in zip(timestamps, values, strict=True)]
+        self._state[rows[:count]] = s[:, :count].T
+        return found
 
     def _room(self, count: int) -> FloatArray:
         """The columns of some rows; of many in memory that is there already, as new pages cost more than that."""
@@ -316,12 +319,8 @@ class SeasonalBank(Bank):
             self._columns = np.empty((len(_COLUMNS), count + _APART))
         return self._columns[:, :count]
 
-    def _step(self, count: int, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
-        s, chunk = self._room(len(rows)), np.empty((min(len(rows), _CHUNK), len(_COLUMNS)))
-        for begin in range(0, len(rows), _CHUNK):
-            some = rows[begin : begin + _CHUNK]
-            # The rows are in range; asked to raise, take would read into room of its own first.
-            s[:, begin : begin + _CHUNK] = self._state.take(some, axis=0, out=chunk[: len(some)], mode="clip").T
+    def _step(self, s: FloatArray, count: int, rows: IntArray, timestamps: IntArray, values: FloatArray) -> Verdicts:
+        """One round of ``rows``, whose columns are ``s``; those behind ``count`` are padding, all like the first."""
         column = dict(zip(_COLUMNS, s, strict=True))  # views: assign into them, never over them
         time = timestamps.astype(np.float64)
         value = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
@@ -550,7 +549,6 @@ class SeasonalBank(Bank):
         # --- learn --------------------------------------------------------------------------------------
         slow += np.maximum(_blend(lapse, WEEK), first_gain) * (bounded - slow)
         real = slice(0, count)
-        picked = rows[real]
         day_gain = np.maximum(1.0 / (day_visits + 1.0), _blend(lapse, _VISITS_DAY * _DAY_BIN))
         week_gain = np.maximum(1.0 / (week_visits + 1.0), _blend(lapse, _VISITS_WEEK * _WEEK_BIN))
         day_mean += day_gain * (bounded - slow - day_mean)
@@ -561,7 +559,6 @@ class SeasonalBank(Bank):
         visits[week_place[real]] = np.minimum(week_visits + 1.0, 65535.0)[real]
         n += 1.0
         column["last"][:] = np.maximum(time, column["last"])
-        self._state[picked] = s[:, real].T
 
         return Verdicts(
             score=score[real],
@@ -660,6 +657,12 @@ def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:
     new = np.zeros((capacity, old.shape[1]), old.dtype)
     new[:used] = old[:used]
     return new
+
+
+def _padded(column: NDArray[_T]) -> NDArray[_T]:
+    """Rows to a multiple of ``_LANES``: the first one again, along the last axis."""
+    padding = -column.shape[-1] % _LANES
+    return np.concatenate((column, np.repeat(column[..., :1], padding, axis=-1)), axis=-1) if padding else column
 
 
 def _divided(number: IntArray, by: int) -> tuple[IntArray, IntArray]:

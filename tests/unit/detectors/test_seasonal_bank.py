@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.detectors.seasonal.bank import SeasonalBank
+from stream_processors.detectors.base import joined
+from stream_processors.detectors.deep.bank import DeepBank
+from stream_processors.detectors.seasonal.bank import _BLOCK, SeasonalBank
 from tests.support.paths import FASTEST, PATHS
 from tests.support.series import DAY, HOUR, MINUTE, START, Run, noise, rhythm, run, times
 
@@ -116,6 +119,22 @@ def test_rounds_taken_together_give_the_bits_of_rounds_one_by_one(compiled, seed
         found = np.concatenate([getattr(part, field) for part in parts])
         assert np.array_equal(np.concatenate([getattr(part, field) for part in expected]), found, equal_nan=True), field
     assert together.dump(np.arange(series)) == alone.dump(np.arange(series))
+
+
+@pytest.mark.parametrize("bank", [functools.partial(SeasonalBank, compiled=False), DeepBank])
+def test_rounds_of_the_same_rows_and_of_as_many_others_give_the_bits_of_rounds_one_by_one(bank):
+    rng = np.random.default_rng(3)
+    count, half = (_BLOCK + 37, _BLOCK) if bank is not DeepBank else (37, 20)
+    all_of_them, some, others = np.arange(count), np.arange(half), rng.permutation(count)[:half]
+    rounds = [all_of_them] * 70 + [some, some, others, others, some]
+    stamps = [START + number * 5 * MINUTE + rng.integers(0, MINUTE, len(rows)) for number, rows in enumerate(rounds)]
+    values = [rng.standard_t(2, len(rows)) for rows in rounds]
+    together, alone = bank(count), bank(count)
+    parts = together.steps(*map(np.concatenate, (rounds, stamps, values)), np.array([len(rows) for rows in rounds]))
+    expected = joined([alone.step(*turn) for turn in zip(rounds, stamps, values, strict=True)])
+    for field in FIELDS:
+        assert np.array_equal(getattr(joined(parts), field), getattr(expected, field), equal_nan=True), field
+    assert together.dump(all_of_them) == alone.dump(all_of_them)
 
 
 @pytest.mark.parametrize("compiled", PATHS)
