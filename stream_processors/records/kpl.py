@@ -81,14 +81,15 @@ def _walk(data: bytes) -> tuple[list[str], list[bytes]] | None:
         count = len(table)
         while at < end:
             head = data[at : at + _HEAD]
-            found = known.get(head)
-            if found is None:
-                found = known[head] = _read_head(head)
-            begin, size, index = found
+            try:
+                begin, size, index = known[head]
+            except KeyError:
+                begin, size, index = known[head] = _read_head(head)
             if index >= count:
                 return None
-            users.append(data[at + begin : at + size])
-            at += size
+            stop = at + size
+            users.append(data[at + begin : stop])
+            at = stop
     except (ValueError, IndexError):
         return None
     return (table, users) if at == end and 0 < len(users) <= MAX_USER_RECORDS else None
