@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.simulator import DAY, METRICS, Fleet
 from schemas.insights import Insight
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 
 START = 1_790_000_000_000 - 1_790_000_000_000 % DAY
@@ -24,15 +24,15 @@ _UNITS = {"s": 1 / 86_400, "min": 1 / 1_440, "h": 1 / 24, "days": 1.0}
 
 def batches(fleet: Fleet, start: int, days: int) -> Iterator[EventBatch]:
     """The samples of a fleet, six hours a batch."""
-    names = [(host, metric) for host in fleet.names for metric in METRICS]
+    names = [(host, Shared(metric, metric)) for host in fleet.names for metric in METRICS]
     for begin in range(start, start + days * DAY, DAY // 4):
         times, values = fleet.columns(begin, begin + DAY // 4)
         by_time = values.reshape(len(names), -1).T
         at, which = np.nonzero(np.isfinite(by_time))
-        stamps, metric = array("q", times[at].tobytes()), [names[one][1] for one in which]
+        stamps = array("q", times[at].tobytes())
         yield EventBatch(
-            resource=[names[one][0] for one in which], metric=metric, series=metric, timestamp=stamps, arrival=stamps,
-            value=array("d", by_time[at, which].tobytes()), unit=[None] * len(at), dimensions=[None] * len(at),
+            resource=[names[one][0] for one in which], shared=[names[one][1] for one in which], timestamp=stamps,
+            arrival=stamps, value=array("d", by_time[at, which].tobytes()),
         )  # fmt: skip
 
 

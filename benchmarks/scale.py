@@ -32,7 +32,7 @@ from benchmarks.child import Child
 from benchmarks.load import START
 from benchmarks.measure import tell
 from stream_processors.detectors.config import DetectorConfig
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 from stream_processors.state.checkpoint import Checkpoint, HashRange, Restored
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
@@ -53,6 +53,8 @@ class Load:
     def __init__(self) -> None:
         self._rng = np.random.default_rng(1)
         self._minute = 0
+        names = [f"metric.number.{one}" for one in range(10)]
+        self._metrics = [Shared(name, name, "Percent") for name in names]
 
     def batch(self, series: Sequence[int]) -> EventBatch:
         """One event for each number given; a number that comes again is a minute later each time."""
@@ -60,12 +62,11 @@ class Load:
         for one in series:
             nth = seen[one] = seen.get(one, -1) + 1
             made.resource.append(f"host-{one // 10:06d}.eu-west-1.example.internal")
-            made.series.append(f"metric.number.{one % 10}")
+            made.shared.append(self._metrics[one % 10])
             made.timestamp.append(START + (self._minute + nth) * 60_000)
         count = len(made.resource)
         made.value = array("d", (50 + 20 * self._rng.random(count)).tobytes())
-        made.metric, made.arrival = made.series, made.timestamp
-        made.unit, made.dimensions = ["Percent"] * count, [None] * count
+        made.arrival = made.timestamp
         self._minute += max(seen.values(), default=0) + 1
         return made
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import START
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
 
@@ -19,11 +19,10 @@ def batch(count: int, minute: int) -> EventBatch:
     made = EventBatch()
     for one in range(count):
         made.resource.append(f"host-{one // 10}")
-        made.series.append(f"metric-{one % 10}")
+        made.shared.append(Shared(f"metric-{one % 10}", f"metric-{one % 10}"))
         made.timestamp.append(START + minute * 60_000)
         made.value.append(50.0 + one % 7)
-    made.metric, made.arrival = made.series, made.timestamp
-    made.unit, made.dimensions = [None] * count, [None] * count
+    made.arrival = made.timestamp
     return made
 
 

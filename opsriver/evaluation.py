@@ -27,7 +27,7 @@ from opsriver.errors import Problem
 from opsriver.labelled import Scored, Series
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank
 from stream_processors.detectors.config import DetectorConfig
-from stream_processors.records.batch import EventBatch, append
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 
 FloatArray = NDArray[np.float64]
@@ -362,17 +362,15 @@ def scores_of(
             rows = [row for row in range(begin, min(begin + _CHUNK, len(times))) if math.isfinite(values[row])]
             places += [(scores, row) for row in rows]
             batch.resource += [one.key] * len(rows)  # rules see the same resource and metric as of the plain series
-            batch.series += [f"value{{{change}}}"] * len(rows)
-            append(batch.timestamp, [times[row] for row in rows])
-            append(batch.value, [values[row] for row in rows])
-        count = len(places)
-        batch.metric, batch.arrival = ["value"] * count, batch.timestamp
-        batch.unit, batch.dimensions = [None] * count, [None] * count
+            batch.shared += [Shared(f"value{{{change}}}", "value")] * len(rows)
+            batch.timestamp.extend(times[row] for row in rows)
+            batch.value.extend(values[row] for row in rows)
+        batch.arrival = batch.timestamp
         verdicts = scorer.process(batch, collect=True).verdicts
         if verdicts is not None:
             for (scores, row), score in zip(places, verdicts.score.tolist(), strict=True):
                 scores[row] = score
-        progress(count)
+        progress(len(places))
     return told
 
 

@@ -25,7 +25,7 @@ from opsriver.evaluation import bytes_a_series, moment, read_json
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.episodes import TTL_MS
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 
 TRUTH = "truth.json"
@@ -185,7 +185,8 @@ def insights_of(
     begin, end = fleet.span
     length = max(int(_EVENTS_A_BATCH / max(len(fleet.names), 1) * fleet.cadence), int(fleet.cadence), 1)
     host_of = np.array([host for host, _ in fleet.names], object)
-    metric_of = np.array([metric for _, metric in fleet.names], object)
+    shared_of = np.empty(len(fleet.names), object)
+    shared_of[:] = [Shared(metric, metric) for _, metric in fleet.names]
     seconds, events = 0.0, 0
     for start in range(begin, end + 1, length):
         times, values, owners = [], [], []
@@ -200,14 +201,11 @@ def insights_of(
         batch = EventBatch()
         batch.timestamp = batch.arrival = array("q", time_column[order].tobytes())
         batch.value = array("d", np.concatenate(values)[order].tobytes())
-        batch.resource, batch.metric = host_of[owner].tolist(), metric_of[owner].tolist()
-        batch.series = batch.metric
-        count = len(order)
-        batch.unit, batch.dimensions = [None] * count, [None] * count
+        batch.resource, batch.shared = host_of[owner].tolist(), shared_of[owner].tolist()
         began = time.perf_counter()
         insights += scorer.process(batch).insights
-        seconds, events = seconds + time.perf_counter() - began, events + count
-        progress(count)
+        seconds, events = seconds + time.perf_counter() - began, events + len(order)
+        progress(len(order))
     return insights, events / seconds if seconds else 0.0, bytes_a_series(scorer)
 
 

@@ -13,7 +13,7 @@ from opsriver.errors import Problem
 from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.episodes import severity_name
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer
 
 CHUNK = 512
@@ -187,10 +187,8 @@ def _batch(results: Sequence[Scored], begin: int) -> tuple[EventBatch, list[tupl
             batch.resource.append(str(s.name))
             batch.timestamp.append(s.times[row])
             batch.value.append(s.values[row])
-    count = len(places)
-    batch.metric = batch.series = ["value"] * count
+    batch.shared = [Shared("value", "value")] * len(places)
     batch.arrival = batch.timestamp
-    batch.unit, batch.dimensions = [None] * count, [None] * count
     return batch, places
 
 

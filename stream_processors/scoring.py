@@ -19,6 +19,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from sys import intern
 from typing import Literal
 
@@ -206,6 +207,7 @@ class _Judged:
 
 
 _NONE = np.zeros(0, np.int64)
+_SERIES = attrgetter("series")
 
 
 @dataclass(slots=True)
@@ -528,21 +530,20 @@ class Scorer:
     def _slots(
         self, batch: EventBatch, start: int, end: int, outcome: Outcome, emitted: list[tuple[int, Insight]]
     ) -> IntArray:
-        resources, series = batch.resource[start:end], batch.series[start:end]
-        known = self.resources
+        resources, shared = batch.resource[start:end], batch.shared[start:end]
+        known, names = self.resources, map(_SERIES, shared)
         try:
-            return np.fromiter(map(dict.__getitem__, map(known.__getitem__, resources), series), np.int64, end - start)
+            return np.fromiter(map(dict.__getitem__, map(known.__getitem__, resources), names), np.int64, end - start)
         except KeyError:
             pass
         slots = np.empty(end - start, np.int64)
-        for index, (resource, name) in enumerate(zip(resources, series, strict=True)):
-            at = start + index
-            slot = self.ensure(resource, name, batch.metric[at], batch.unit[at], batch.dimensions[at])
+        for index, (resource, one) in enumerate(zip(resources, shared, strict=True)):
+            slot = self.ensure(resource, *one)
             slots[index] = slot
             if slot < 0:
                 outcome.surplus += 1
                 if resource in self.resources and resource not in self.limited:
-                    emitted.append((index, self._limit(resource, batch.timestamp[at])))
+                    emitted.append((index, self._limit(resource, batch.timestamp[start + index])))
         return slots
 
     def _keep_time(self, slots: IntArray, t: IntArray, interval: FloatArray, taken: _Taken, clock: _Clock) -> _Told:

@@ -11,7 +11,7 @@ import io
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -50,29 +50,23 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
     """
     signals = batch.signals
     metrics, others = len(batch), len(signals)
-    nothing: list[None] = [None] * others
     record = _numbers(batch.record, [s.record for s in signals])
-    series = _Objects(_with(batch.series, [s.signal.series if isinstance(s.signal, Feedback) else None for s in signals]))
+    resource = _Objects(_with(batch.resource, [getattr(s.signal, "resource", "opsriver:tick") for s in signals]))
+    shared = _Objects(_with(batch.shared, [_named(s.signal) for s in signals]))
     columns: dict[str, pa.Array] = {
         "shard": _repeated(shard, metrics + others),
         "sequence": pa.DictionaryArray.from_arrays(record, pa.array(batch.sequence_numbers, pa.string())),
         "sub_sequence": pa.array(_numbers(batch.sub_sequence, [s.sub_sequence for s in signals])),
         "item": pa.array(_numbers(batch.item, [s.item for s in signals])),
         "kind": _joined(_repeated("metric", metrics), [_kind(s.signal) for s in signals]),
-        "resource": _texts(
-            _Objects(_with(batch.resource, [getattr(s.signal, "resource", "opsriver:tick") for s in signals]))
-        ),
-        "metric": _texts(
-            _Objects(
-                _with(batch.metric, [s.signal.name if isinstance(s.signal, AlarmSignal) else None for s in signals]), series
-            )
-        ),
-        "series": _texts(series),
+        "resource": _texts(resource.distinct, resource.codes),
+        "metric": _texts([one.metric for one in shared.distinct], shared.codes),
+        "series": _texts([one.series for one in shared.distinct], shared.codes),
         "timestamp": _moments(batch.timestamp, [s.signal.timestamp for s in signals]),
         "arrival": _moments(batch.arrival, [arrivals[s.record] if arrivals else s.signal.timestamp for s in signals]),
-        "value": _joined(pa.array(np.asarray(batch.value)), nothing),
-        "unit": _texts(_Objects(_with(batch.unit, nothing), series)),
-        "dimensions": _dimensions(_Objects(_with(batch.dimensions, nothing), series)),
+        "value": _joined(pa.array(np.asarray(batch.value)), [None] * others),
+        "unit": _texts([one.unit for one in shared.distinct], shared.codes),
+        "dimensions": _dimensions([one.dimensions for one in shared.distinct], shared.codes),
         "detail": _joined(pa.nulls(metrics, pa.string()), [msgspec.json.encode(s.signal).decode() for s in signals]),
     }
     return pa.table(columns, schema=BATCHES)
@@ -80,6 +74,21 @@ def events_table(batch: EventBatch, shard: str, arrivals: Sequence[int] | None =
 
 def _kind(signal: Any) -> str:
     return "alarm" if isinstance(signal, AlarmSignal) else "feedback" if isinstance(signal, Feedback) else "tick"
+
+
+class _Named(NamedTuple):
+    """What a signal has in the columns of ``Shared``."""
+
+    series: str | None
+    metric: str | None
+    unit: None = None
+    dimensions: None = None
+
+
+def _named(signal: Any) -> _Named:
+    return _Named(
+        signal.series if isinstance(signal, Feedback) else None, signal.name if isinstance(signal, AlarmSignal) else None
+    )
 
 
 def _with(column: list[Any], more: list[Any]) -> list[Any]:
@@ -114,46 +123,31 @@ def _joined(column: pa.Array, more: list[Any]) -> pa.Array:
 class _Objects:
     """The distinct objects of a list, in order of their first places, and as codes each value's number among them.
 
-    Events share the objects of their texts, and an address is looked up faster than a text. The list
-    keeps every object alive: an address is one object's. Where ``beside`` tells, as a series mostly tells its
-    metric and unit, and repeats, nothing is looked up: then its codes and places are these, and an object may come more than
-    once.
+    Events share objects, and an address is looked up faster than a text. The list keeps every object alive: an
+    address is one object's.
     """
 
-    codes: pa.Array
-    numbers: NDArray[np.int32]
-    places: NDArray[np.int64]
-
-    def __init__(self, values: list[Any], beside: _Objects | None = None) -> None:
+    def __init__(self, values: list[Any]) -> None:
         count = len(values)
-        self.values = values
-        addresses = np.frombuffer(np.fromiter(values, object, count), np.intp)
-        told = beside if beside is not None and len(beside.places) <= count // 2 else None
-        if told and (addresses[told.places][told.numbers] == addresses).all():
-            self.codes, self.numbers, self.places = told.codes, told.numbers, told.places
-        else:
-            coded = pa.array(addresses).dictionary_encode()
-            self.codes, self.numbers = coded.indices, np.asarray(coded.indices)
-            self.places = np.empty(len(coded.dictionary), np.int64)
-            # Of several places the last one written stays: the first.
-            self.places[self.numbers[::-1]] = np.arange(count)[::-1]
-        self.distinct = [values[place] for place in self.places.tolist()]
+        coded = pa.array(np.frombuffer(np.fromiter(values, object, count), np.intp)).dictionary_encode()
+        self.codes = coded.indices
+        places = np.empty(len(coded.dictionary), np.int64)
+        # Of several places the last one written stays: the first.
+        places[np.asarray(self.codes)[::-1]] = np.arange(count)[::-1]
+        self.distinct = [values[place] for place in places.tolist()]
 
 
-def _texts(objects: _Objects) -> pa.Array:
-    if len(objects.distinct) > len(objects.values) // 2:  # hardly any text is shared
-        return pa.array(objects.values, pa.string()).dictionary_encode()
-    texts = pa.array(objects.distinct, pa.string()).dictionary_encode()  # two objects may hold the same text
-    codes = objects.codes
-    if len(texts.dictionary) < len(objects.distinct):
+def _texts(distinct: list[str | None], codes: pa.Array) -> pa.Array:
+    texts = pa.array(distinct, pa.string()).dictionary_encode()  # two objects may hold the same text, or none
+    if len(texts.dictionary) < len(distinct):
         codes = texts.indices.take(codes)
     return pa.DictionaryArray.from_arrays(codes, texts.dictionary)
 
 
-def _dimensions(objects: _Objects) -> pa.Array:
-    """A column of maps; events share their dictionaries, so each is converted once."""
-    maps = [list(one.items()) if one else None for one in objects.distinct]
-    return pa.array(maps, EVENTS.field("dimensions").type).take(objects.codes)
+def _dimensions(distinct: list[dict[str, str] | None], codes: pa.Array) -> pa.Array:
+    """A column of maps, each of which is converted once."""
+    maps = [list(one.items()) if one else None for one in distinct]
+    return pa.array(maps, EVENTS.field("dimensions").type).take(codes)
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:

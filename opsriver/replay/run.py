@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from schemas.events import Signal
 from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig
-from stream_processors.records.batch import EventBatch, PlacedSignal
+from stream_processors.records.batch import EventBatch, PlacedSignal, Shared
 from stream_processors.scoring import Outcome, Scorer
 from stream_processors.state import snapshot
 from stream_processors.state.checkpoint import Shard, both
@@ -80,9 +81,7 @@ def to_batch(rows: pa.Table) -> EventBatch:
     batch.timestamp = _moments(metrics["timestamp"])
     batch.arrival = _moments(metrics["arrival"])
     batch.value = array("d", metrics["value"].to_numpy().tobytes())
-    batch.resource, batch.metric = _texts(metrics["resource"]), _texts(metrics["metric"])
-    batch.series, batch.unit = _texts(metrics["series"]), _texts(metrics["unit"])
-    batch.dimensions = _dimensions(metrics["dimensions"], batch.series)
+    batch.resource, batch.shared = _texts(metrics["resource"]), _shared(metrics)
     batch.record, batch.sub_sequence, batch.item = (array("i", (0,)) * len(metrics) for _ in range(3))
     if len(metrics) < len(rows):
         before = np.cumsum(is_metric)
@@ -99,25 +98,32 @@ def _moments(column: pa.ChunkedArray) -> array[int]:
 
 def _texts(column: pa.ChunkedArray) -> list[Any]:
     """Text of every row; equal texts are one object."""
-    if not len(column):
-        return []
-    whole = column.combine_chunks()
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
-    distinct = np.array([*whole.dictionary.to_pylist(), None], object)
-    codes = whole.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)
+    distinct, codes = _coded(column)
     texts: list[Any] = distinct[codes].tolist()
     return texts
 
 
-def _dimensions(column: pa.ChunkedArray, series: list[str]) -> list[dict[str, str] | None]:
-    """Dimensions of every row; a series' name holds them, so each name's are converted once."""
-    known: dict[str, dict[str, str] | None] = {}
-    firsts = {name: at for at, name in reversed(list(enumerate(series)))}
-    taken = column.take(pa.array(list(firsts.values()), pa.int64())).to_pylist() if firsts else []
-    for name, pairs in zip(firsts, taken, strict=True):
-        known[name] = dict(pairs) if pairs else None
-    return [known[name] for name in series]
+def _coded(column: pa.ChunkedArray) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """The distinct texts of a column and None, and each row's number among them."""
+    whole = column.combine_chunks()
+    if not pa.types.is_dictionary(whole.type):
+        whole = whole.dictionary_encode()
+    distinct = np.array([*whole.dictionary.to_pylist(), None], object)
+    return distinct, whole.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _shared(metrics: pa.Table) -> list[Shared]:
+    """What the events of a series share, one object for all of one unit; a series' name tells metric and dimensions."""
+    (_, series), (units, unit) = _coded(metrics["series"]), _coded(metrics["unit"])
+    _, firsts, codes = np.unique(series * len(units) + unit, return_index=True, return_inverse=True)
+    columns = (metrics[name].take(pa.array(firsts)).to_pylist() for name in ("series", "metric", "unit", "dimensions"))
+    distinct = np.empty(len(firsts), object)
+    distinct[:] = [
+        Shared(name, metric, unit, dict(pairs) if pairs else None)
+        for name, metric, unit, pairs in zip(*columns, strict=True)
+    ]
+    found: list[Shared] = distinct[codes].tolist()
+    return found
 
 
 def run(replay: Replay, ordered: Iterable[tuple[str, pa.Table]], progress: Callable[[int], None] = lambda _: None) -> None:

@@ -7,10 +7,9 @@ these where they are.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from struct import pack
+from typing import NamedTuple
 
 from schemas.dead_letters import DeadLetter
 from schemas.events import Signal
@@ -38,6 +37,15 @@ class PlacedSignal:
     signal: Signal
 
 
+class Shared(NamedTuple):
+    """What the events of one series have in common, beside their resource; one object for many events."""
+
+    series: str
+    metric: str
+    unit: str | None = None
+    dimensions: dict[str, str] | None = None
+
+
 @dataclass(slots=True)
 class EventBatch:
     """Decoded records of one shard.
@@ -45,9 +53,9 @@ class EventBatch:
     ``sequence_numbers`` has one entry a Kinesis record. All other metric columns have one entry a
     metric event: ``record`` is an index into ``sequence_numbers``; ``sub_sequence`` the user
     record within an aggregate; ``item`` counts the events of one user record; ``timestamp`` and
-    ``arrival`` are epoch milliseconds; ``series`` is ``schemas.names.series_name(metric,
-    dimensions)``; values are finite. Events of one series may share one ``dimensions`` dictionary,
-    across batches too: it is read, never changed.
+    ``arrival`` are epoch milliseconds; in ``shared`` the series is ``schemas.names.series_name(metric,
+    dimensions)``; values are finite. Events of one series may share one object of ``shared``, and its
+    dictionary of dimensions, across batches too: it is read, never changed.
     """
 
     sequence_numbers: list[str] = field(default_factory=list)
@@ -55,18 +63,35 @@ class EventBatch:
     sub_sequence: array[int] = field(default_factory=lambda: array("i"))
     item: array[int] = field(default_factory=lambda: array("i"))
     resource: list[str] = field(default_factory=list)
-    metric: list[str] = field(default_factory=list)
-    series: list[str] = field(default_factory=list)
+    shared: list[Shared] = field(default_factory=list)
     timestamp: array[int] = field(default_factory=lambda: array("q"))
     value: array[float] = field(default_factory=lambda: array("d"))
     arrival: array[int] = field(default_factory=lambda: array("q"))
-    unit: list[str | None] = field(default_factory=list)
-    dimensions: list[dict[str, str] | None] = field(default_factory=list)
     signals: list[PlacedSignal] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.timestamp)
+
+    @property
+    def metric(self) -> list[str]:
+        """Metrics, as a column made anew."""
+        return [one.metric for one in self.shared]
+
+    @property
+    def series(self) -> list[str]:
+        """Names of series, as a column made anew."""
+        return [one.series for one in self.shared]
+
+    @property
+    def unit(self) -> list[str | None]:
+        """Units, as a column made anew."""
+        return [one.unit for one in self.shared]
+
+    @property
+    def dimensions(self) -> list[dict[str, str] | None]:
+        """Dimensions, as a column made anew."""
+        return [one.dimensions for one in self.shared]
 
     def place(self, record: int, arrival: int, sub_sequence: int | range, item: int | range, count: int) -> None:
         """Append the places of ``count`` events of one record; what differs among them counts up by one."""
@@ -74,11 +99,6 @@ class EventBatch:
         self.arrival += array("q", (arrival,)) * count
         for column, number in ((self.sub_sequence, sub_sequence), (self.item, item)):
             column += array("i", (number,)) * count if isinstance(number, int) else _counted(number)
-
-
-def append(column: array[int] | array[float], values: Sequence[float]) -> None:
-    """Append numbers to a column; as bytes, as ``extend`` takes twice as long."""
-    column.frombytes(pack(f"{len(values)}{column.typecode}", *values))
 
 
 def _counted(numbers: range) -> array[int]:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_processors.records import kpl, native, times
-from stream_processors.records.batch import EventBatch, StreamRecord
-from stream_processors.records.native import MetricWire, Series
+from stream_processors.records.batch import EventBatch, Shared, StreamRecord
+from stream_processors.records.native import MetricWire
 from stream_processors.records.refused import Refused
 from stream_processors.records.sink import MAX_ITEMS
 
@@ -432,7 +432,7 @@ class _Alone(NamedTuple):
     begin: int
     text: bytes
     wire: MetricWire
-    series: Series
+    series: tuple[str, Shared]
 
 
 class Reader:
@@ -452,7 +452,7 @@ class Reader:
         self._table: Table = np.zeros((1024, _FIELDS), np.int64)
         self._pool: Bytes = np.zeros(65_536, np.uint8)
         self._count = self._passed = 0
-        self._series: NDArray[np.object_] = np.empty((5, len(self._table)), object)
+        self._series: NDArray[np.object_] = np.empty((2, len(self._table)), object)
 
     @property
     def _texts(self) -> Texts:
@@ -588,9 +588,9 @@ def _stretches(records: Sequence[StreamRecord]) -> Iterator[tuple[int, int]]:
 
 def _give(batch: EventBatch, columns: list[list[Any]], first: int, counts: list[int], arrivals: list[int]) -> None:
     """Append the series and places of records' events that follow one another; ``first`` is the first record's index."""
-    known: tuple[list[Any], ...] = (batch.resource, batch.series, batch.metric, batch.unit, batch.dimensions)
-    for column, values in zip(known, columns, strict=True):
-        column += values
+    resource, shared = columns
+    batch.resource += resource
+    batch.shared += shared
     for index, (count, arrival) in enumerate(zip(counts, arrivals, strict=True), first):
         batch.place(index, arrival, range(count), 0, count)
 

@@ -5,6 +5,7 @@ What these two accept is declared in ``schemas.events``; here they are read stra
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -13,7 +14,7 @@ import msgspec
 from schemas.events import HOST_METRICS
 from stream_processors.records import sink as sinks
 from stream_processors.records import times
-from stream_processors.records.batch import append
+from stream_processors.records.batch import Shared
 from stream_processors.records.kpl import Keys
 from stream_processors.records.refused import Refused, missing, wrong_type
 from stream_processors.records.sink import Sink
@@ -51,14 +52,9 @@ _written = msgspec.json.Encoder().encode
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises at bytes that are not what was asked for."""
 
-_Shared = tuple[str, str, str | None, dict[str, str] | None]
-"""What events of one series have in common beside their resource: series, metric, unit and dimensions."""
-Series = tuple[str, str, str, str | None, dict[str, str] | None]
-"""Resource, series, metric, unit and dimensions, as a batch holds them."""
-_INTEGERS = {int}
 _CACHED = 32_768
 _CACHED_LENGTH = 1024
-_series: dict[str, dict[str | None, dict[bytes, _Shared]]] = {}
+_series: dict[str, dict[str | None, dict[bytes, Shared]]] = {}
 """By metric, unit and the bytes of dimensions: three look-ups take less than one of a tuple made for it."""
 _held = [0]
 """Series in the cache."""
@@ -102,23 +98,19 @@ def append_elements(sink: Sink, run: Sequence[MetricWire], parts: Sequence[bytes
 def _append_columns(sink: Sink, run: Sequence[MetricWire]) -> bool:
     """Append all columns but the places; False, with nothing appended, where one of the run is refused."""
     try:
-        resource, series, timestamp, value = _columns(run, sink.record.arrival)
+        resource, shared, timestamp, value = _columns(run, sink.record.arrival)
     except (Refused, *UNREADABLE):
         return False
     sink.make_room(len(run))
     batch = sink.batch
     batch.resource += resource
-    names, metrics, units, dimensions = zip(*series, strict=True)
-    batch.series += names
-    batch.metric += metrics
-    batch.unit += units
-    batch.dimensions += dimensions
-    append(batch.timestamp, timestamp)
-    append(batch.value, value)
+    batch.shared += shared
+    batch.timestamp += timestamp
+    batch.value += value
     return True
 
 
-def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_Shared], list[int], list[float]]:
+def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[Shared], array[int], array[float]]:
     """Columns of a run, or the first problem in it."""
     known_names = sinks.checked
     try:
@@ -127,20 +119,28 @@ def _columns(run: Sequence[MetricWire], arrival: int) -> tuple[list[str], list[_
         resource = [sinks.name(wire.resource, "resource") for wire in run]
     known, written = _series, _written
     try:
-        series = [known[wire.metric][wire.unit][written(wire.dimensions)] for wire in run]
+        shared = [known[wire.metric][wire.unit][written(wire.dimensions)] for wire in run]
     except KeyError:
-        series = [_series_of(wire) for wire in run]
-    timestamp: list[Any] = [wire.timestamp for wire in run]
-    if set(map(type, timestamp)) != _INTEGERS or (earliest := min(timestamp)) < times.MILLISECONDS_FROM:
-        timestamp = [times.milliseconds(moment) for moment in timestamp]
-        earliest = min(timestamp)
-    for edge in (earliest, max(timestamp)):
-        times.check(edge, arrival, edge)
+        shared = [_series_of(wire) for wire in run]
     # Adding zero makes -0.0 the plain zero, as sink.number does.
-    return resource, series, timestamp, [wire.value + 0.0 for wire in run]
+    return resource, shared, _moments(run, arrival), array("d", [wire.value + 0.0 for wire in run])
 
 
-def _series_of(wire: MetricWire) -> _Shared:
+def _moments(run: Sequence[MetricWire], arrival: int) -> array[int]:
+    given: list[Any] = [wire.timestamp for wire in run]
+    try:
+        moments = array("q", given)
+    except (TypeError, OverflowError):  # not all of them are whole numbers within reason
+        moments = array("q")
+    if not moments or min(given) < times.MILLISECONDS_FROM:
+        given = [times.milliseconds(moment) for moment in given]
+        moments = array("q")
+    for edge in (min(given), max(given)):
+        times.check(edge, arrival, edge)
+    return moments or array("q", given)
+
+
+def _series_of(wire: MetricWire) -> Shared:
     raw = _written(wire.dimensions)
     try:
         return _series[wire.metric][wire.unit][raw]
@@ -148,16 +148,16 @@ def _series_of(wire: MetricWire) -> _Shared:
         pass
     metric = sinks.name(wire.metric, "metric")
     dimensions = sinks.checked_dimensions(_dimensions.decode(raw)) if raw else None
-    found = (sinks.checked_series(metric, dimensions), metric, sinks.unit_name(wire.unit), dimensions)
+    found = Shared(sinks.checked_series(metric, dimensions), metric, sinks.unit_name(wire.unit), dimensions)
     if len(raw) + len(wire.metric) <= _CACHED_LENGTH:
         _series.setdefault(wire.metric, {}).setdefault(wire.unit, {})[raw] = found
         _held[0] += 1
     return found
 
 
-def series_of(wire: MetricWire) -> Series:
-    """What a metric says besides time and value, checked. Raises Refused."""
-    return sinks.name(wire.resource, "resource"), *_series_of(wire)
+def series_of(wire: MetricWire) -> tuple[str, Shared]:
+    """Resource, and what else a metric says besides time and value, checked. Raises Refused."""
+    return sinks.name(wire.resource, "resource"), _series_of(wire)
 
 
 def _append_one(sink: Sink, wire: MetricWire, raw: bytes) -> None:
@@ -241,20 +241,15 @@ def typed_host_sample(sink: Sink, data: bytes) -> bool:
     return True
 
 
-_HOST_NAMES = list(HOST_METRICS)
-_HOST_UNITS = list(HOST_METRICS.values())
-_NONE: list[None] = [None] * len(HOST_METRICS)
+_HOST = [Shared(metric, metric, unit) for metric, unit in HOST_METRICS.items()]
 
 
 def _append_host(sink: Sink, hostname: str, timestamp: int, values: list[float]) -> None:
-    count = len(_HOST_NAMES)
+    count = len(_HOST)
     sink.make_room(count)
     batch = sink.batch
     sink.place(count)
     batch.resource += [hostname] * count
-    batch.metric += _HOST_NAMES
-    batch.series += _HOST_NAMES
-    append(batch.timestamp, [timestamp] * count)
-    append(batch.value, values)
-    batch.unit += _HOST_UNITS
-    batch.dimensions += _NONE
+    batch.shared += _HOST
+    batch.timestamp += array("q", (timestamp,)) * count
+    batch.value.fromlist(values)

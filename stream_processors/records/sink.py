@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -10,7 +11,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.events import Signal
 from schemas.names import MAX_DIMENSIONS, MAX_NAME_LENGTH, MAX_SERIES_LENGTH, name_problem, series_name
 from stream_processors.records import times
-from stream_processors.records.batch import EventBatch, PlacedSignal, StreamRecord, append
+from stream_processors.records.batch import EventBatch, PlacedSignal, Shared, StreamRecord
 from stream_processors.records.refused import Refused, shown, wrong_type
 
 MAX_ITEMS = 100_000
@@ -160,16 +161,14 @@ class Sink:
         series = [checked_series(metric, good) for metric in metrics]
         count = len(values)
         units = [unit_name(one) for one in unit] if isinstance(unit, tuple) else [unit_name(unit)] * count
+        shared = [Shared(*one, good) for one in zip(series, metrics, units, strict=True)]
         self.make_room(count)
         batch = self.batch
         self.place(count)
         batch.resource += [resource] * count
-        batch.metric += metrics
-        batch.series += series
-        append(batch.timestamp, [timestamp] * count)
-        append(batch.value, [value for _, value in values])
-        batch.unit += units
-        batch.dimensions += [good] * count
+        batch.shared += shared
+        batch.timestamp += array("q", (timestamp,)) * count
+        batch.value.fromlist([value for _, value in values])
 
     def place(self, count: int) -> None:
         """Append the places of ``count`` metric events, and move on behind them."""

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from schemas.insights import Insight
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from stream_processors.scoring import Scorer, default_banks
 from tests.support.series import DAY, HOUR, MINUTE, START, FloatArray, IntArray
 
@@ -65,6 +65,10 @@ def watch(fleet: Mapping[str, Series]) -> dict[str, Seen]:
     owner = np.repeat(np.arange(len(names)), [len(fleet[name][0]) for name in names])
     order = np.lexsort((owner, stamps))
     owner = owner[order]
+    shared = {
+        name: Shared(f"metric of {name}", f"metric of {name}", "Percent" if name.startswith("percentage") else None)
+        for name in names
+    }
     scorer = Scorer(
         None, functools.partial(default_banks, compiled=find_spec("numba") is not None)
     )  # the bits are those of NumPy
@@ -78,9 +82,7 @@ def watch(fleet: Mapping[str, Series]) -> dict[str, Seen]:
         made.arrival = made.timestamp
         made.sequence_numbers, made.record = [str(begin + number) for number in range(count)], array("i", range(count))
         made.sub_sequence = made.item = array("i", [0] * count)
-        made.resource, made.metric = hosts, [f"metric of {host}" for host in hosts]
-        made.series, made.dimensions = made.metric, [None] * count
-        made.unit = ["Percent" if host.startswith("percentage") else None for host in hosts]
+        made.resource, made.shared = hosts, [shared[host] for host in hosts]
         outcome = scorer.process(made, collect=True)
         assert outcome.verdicts is not None
         found += outcome.insights

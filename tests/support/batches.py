@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from schemas.events import Signal
-from stream_processors.records.batch import EventBatch, PlacedSignal
+from stream_processors.records.batch import EventBatch, PlacedSignal, Shared
 
 Event = tuple[str, str, int, float]
 """Resource, metric, epoch milliseconds, value."""
@@ -24,11 +24,8 @@ def batch(items: Iterable[Event | Signal]) -> EventBatch:
         made.sub_sequence.append(0)
         made.item.append(0)
         made.resource.append(resource)
-        made.metric.append(metric)
-        made.series.append(metric)
+        made.shared.append(Shared(metric, metric))
         made.timestamp.append(timestamp)
         made.value.append(value)
         made.arrival.append(timestamp)
-        made.unit.append(None)
-        made.dimensions.append(None)
     return made

@@ -35,7 +35,7 @@ from consumers.archive.store import FolderStore
 from consumers.archive.verify import verify
 from consumers.archive.writer import by_hour, encode, events_table, file_name
 from schemas.arrow import EVENTS, SORT, plain
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 from tests.support.archive import SHARD, START, numbers, record, records, table
 
 HOUR = START // HOUR_MS
@@ -69,21 +69,20 @@ CUTS = [(0, 100), (90, 170), (150, 151), (170, 220), (215, 300)]
     st.booleans(),
 )
 def test_a_table_says_what_a_batch_says_however_its_events_share_their_texts(
-    events: list[tuple[int, ...]], mostly_by_series: bool
+    events: list[tuple[int, ...]], shared: bool
 ) -> None:
     hosts, metrics = [f"host-{n}" for n in range(3)], [f"metric {n % 3}" for n in range(4)]
     series, units = [f"series {n}" for n in range(4)], ["Percent", "Bytes", None]
     dimensions: list[dict[str, str] | None] = [{"zone": "a"}, {"zone": "b", "disk": "/"}, None]
-    if mostly_by_series:  # as real events are: the series tells the rest
-        events = [(host, one, one, one % 3, one % 3) for host, one, *_ in events]
+    told = {one[1:]: Shared(series[one[2]], metrics[one[1]], units[one[3]], dimensions[one[4]]) for one in events}
     count = len(events)
     batch = EventBatch(
         sequence_numbers=["1"], record=array("i", [0] * count), sub_sequence=array("i", range(count)),
         item=array("i", [0] * count),
-        resource=[hosts[one[0]] for one in events], metric=[metrics[one[1]] for one in events],
-        series=[series[one[2]] for one in events], timestamp=array("q", [START + n for n in range(count)]),
-        value=array("d", range(count)), arrival=array("q", [START] * count), unit=[units[one[3]] for one in events],
-        dimensions=[dimensions[one[4]] for one in events],
+        resource=[hosts[one[0]] for one in events],
+        shared=[told[one[1:]] if shared else told[one[1:]]._replace() for one in events],
+        timestamp=array("q", [START + n for n in range(count)]), value=array("d", range(count)),
+        arrival=array("q", [START] * count),
     )  # fmt: skip
     made = events_table(batch, SHARD)
     for name in ("resource", "metric", "series", "unit"):

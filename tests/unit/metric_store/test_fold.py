@@ -12,7 +12,7 @@ from consumers.metric_store import fold as folding
 from consumers.metric_store.fold import BUDGET, HostMinute, Reading, Readings, fold, from_item, merge, to_attributes
 from schemas.events import HOST_METRICS
 from schemas.names import series_name
-from stream_processors.records.batch import EventBatch
+from stream_processors.records.batch import EventBatch, Shared
 
 MINUTE = 1_795_705_440_000
 Event = tuple[str, str, int, float, str | None]
@@ -24,8 +24,7 @@ def batch(events: list[Event]) -> EventBatch:
         made.sequence_numbers.append(str(n))
         for column, entry in (
             (made.record, n), (made.sub_sequence, 0), (made.item, 0), (made.resource, resource),
-            (made.metric, series), (made.series, series), (made.timestamp, time), (made.value, value),
-            (made.arrival, time), (made.unit, unit), (made.dimensions, None),
+            (made.shared, Shared(series, series, unit)), (made.timestamp, time), (made.value, value), (made.arrival, time),
         ):  # fmt: skip
             column.append(entry)  # type: ignore[attr-defined]
     return made

@@ -15,7 +15,7 @@ from schemas.insights import Insight
 from schemas.names import series_name
 from stream_processors import explain
 from stream_processors.detectors.config import Bounds, DetectorConfig, Rule
-from stream_processors.records.batch import EventBatch, PlacedSignal
+from stream_processors.records.batch import EventBatch, PlacedSignal, Shared
 from stream_processors.scoring import Scorer, default_banks
 from tests.support.paths import FASTEST
 
@@ -51,8 +51,8 @@ def decoded(samples: list[Sample | Signal]) -> EventBatch:
             continue
         resource, metric, timestamp, value, unit = item
         for column, one in (
-            (made.resource, resource), (made.metric, metric), (made.series, series_name(metric, None)), (made.value, value),
-            (made.timestamp, timestamp), (made.arrival, timestamp), (made.unit, unit), (made.dimensions, None),
+            (made.resource, resource), (made.shared, Shared(series_name(metric, None), metric, unit)), (made.value, value),
+            (made.timestamp, timestamp), (made.arrival, timestamp),
         ):  # fmt: skip
             column.append(one)  # type: ignore[attr-defined]
     return made

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from schemas.events import Signal, Tick
 from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig, Rule
+from stream_processors.records.batch import Shared
 from stream_processors.scoring import Scorer
 from tests.support.batches import Event, batch
 from tests.support.simple_bank import banks
@@ -94,9 +95,9 @@ def test_a_clock_that_runs_ahead_ages_nobody_else() -> None:
     for resource, metric, shift in (("ahead", "cpu", 50), ("ahead", "cpu", 55)):
         made.sequence_numbers.append(str(len(made.sequence_numbers)))
         for column, value in (
-            (made.record, 0), (made.sub_sequence, 0), (made.item, 0), (made.resource, resource), (made.metric, metric),
-            (made.series, metric), (made.timestamp, START + (100 + shift) * MINUTE), (made.value, 1.0),
-            (made.arrival, START + 100 * MINUTE), (made.unit, None), (made.dimensions, None),
+            (made.record, 0), (made.sub_sequence, 0), (made.item, 0), (made.resource, resource),
+            (made.shared, Shared(metric, metric)), (made.timestamp, START + (100 + shift) * MINUTE), (made.value, 1.0),
+            (made.arrival, START + 100 * MINUTE),
         ):  # fmt: skip
             column.append(value)  # type: ignore[attr-defined]
     scorer = Scorer(None, banks)
