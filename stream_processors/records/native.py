@@ -135,7 +135,8 @@ def _moments(run: Sequence[MetricWire], arrival: int) -> array[int]:
     if not moments or min(given) < times.MILLISECONDS_FROM:
         given = [times.milliseconds(moment) for moment in given]
         moments = array("q")
-    for edge in (min(given), max(given)):
+    ordered = sorted(given)  # mostly they are, and then this takes less than to find the least and the greatest
+    for edge in (ordered[0], ordered[-1]):
         times.check(edge, arrival, edge)
     return moments or array("q", given)
 
