@@ -538,7 +538,7 @@ class Scorer:
             pass
         slots = np.empty(end - start, np.int64)
         for index, (resource, one) in enumerate(zip(resources, shared, strict=True)):
-            slot = self.ensure(resource, *one)
+            slot = self.ensure(resource, one.series, one.metric, one.unit, one.dimensions)
             slots[index] = slot
             if slot < 0:
                 outcome.surplus += 1

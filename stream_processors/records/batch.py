@@ -9,10 +9,14 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+
+import msgspec
 
 from schemas.dead_letters import DeadLetter
 from schemas.events import Signal
+
+_FEW = 16
+"""Numbers that are appended by way of a list: an array made for fewer costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class PlacedSignal:
     signal: Signal
 
 
-class Shared(NamedTuple):
+class Shared(msgspec.Struct, frozen=True, gc=False):
     """What the events of one series have in common, beside their resource; one object for many events."""
 
     series: str
@@ -93,16 +97,38 @@ class EventBatch:
         """Dimensions, as a column made anew."""
         return [one.dimensions for one in self.shared]
 
-    def place(self, record: int, arrival: int, sub_sequence: int | range, item: int | range, count: int) -> None:
-        """Append the places of ``count`` events of one record; what differs among them counts up by one."""
-        self.record += array("i", (record,)) * count
-        self.arrival += array("q", (arrival,)) * count
-        for column, number in ((self.sub_sequence, sub_sequence), (self.item, item)):
-            column += array("i", (number,)) * count if isinstance(number, int) else _counted(number)
+    def place_users(self, record: int, arrival: int, sub_sequences: range) -> None:
+        """Append the places of events of one record, each a user record of its own."""
+        count = len(sub_sequences)
+        repeat(self.record, record, count)
+        repeat(self.arrival, arrival, count)
+        _count(self.sub_sequence, sub_sequences)
+        repeat(self.item, 0, count)
+
+    def place_items(self, record: int, arrival: int, sub_sequence: int, items: range) -> None:
+        """Append the places of events of one user record."""
+        count = len(items)
+        repeat(self.record, record, count)
+        repeat(self.arrival, arrival, count)
+        repeat(self.sub_sequence, sub_sequence, count)
+        _count(self.item, items)
 
 
-def _counted(numbers: range) -> array[int]:
-    return _counting(numbers.stop.bit_length())[numbers.start : numbers.stop]
+def repeat(column: array[int], number: int, count: int) -> None:
+    """Append a number so many times."""
+    if count == 1:
+        column.append(number)
+    elif count < _FEW:
+        column.fromlist([number] * count)
+    else:
+        column += array(column.typecode, (number,)) * count
+
+
+def _count(column: array[int], numbers: range) -> None:
+    if len(numbers) < _FEW:
+        column.extend(numbers)
+    else:
+        column += _counting(numbers.stop.bit_length())[numbers.start : numbers.stop]
 
 
 @cache

@@ -592,7 +592,7 @@ def _give(batch: EventBatch, columns: list[list[Any]], first: int, counts: list[
     batch.resource += resource
     batch.shared += shared
     for index, (count, arrival) in enumerate(zip(counts, arrivals, strict=True), first):
-        batch.place(index, arrival, range(count), 0, count)
+        batch.place_users(index, arrival, range(count))
 
 
 def _message(data: bytes) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 from schemas.events import HOST_METRICS
 from stream_processors.records import sink as sinks
 from stream_processors.records import times
-from stream_processors.records.batch import Shared
+from stream_processors.records.batch import Shared, repeat
 from stream_processors.records.kpl import Keys
 from stream_processors.records.refused import Refused, missing, wrong_type
 from stream_processors.records.sink import Sink
@@ -76,9 +76,8 @@ def append_users(
     ``places`` are their sub-sequences and indexes into ``users`` and ``keys``. One that is refused
     becomes a dead letter, the others stay.
     """
-    count = len(run)
     if _append_columns(sink, run):
-        sink.batch.place(sink.index, sink.record.arrival, places, 0, count)
+        sink.batch.place_users(sink.index, sink.record.arrival, places)
         return
     for place, wire in zip(places, run, strict=True):
         sink.sub_sequence, sink.item, sink.partition_key = place, 0, keys[place]
@@ -87,9 +86,8 @@ def append_users(
 
 def append_elements(sink: Sink, run: Sequence[MetricWire], parts: Sequence[bytes]) -> None:
     """Append metrics that are elements of the sink's user record; ``parts`` are their bytes."""
-    count = len(run)
     if _append_columns(sink, run):
-        sink.place(count)
+        sink.place(len(run))
         return
     for wire, part in zip(run, parts, strict=True):
         _append_one(sink, wire, part)
@@ -252,5 +250,5 @@ def _append_host(sink: Sink, hostname: str, timestamp: int, values: list[float])
     sink.place(count)
     batch.resource += [hostname] * count
     batch.shared += _HOST
-    batch.timestamp += array("q", (timestamp,)) * count
+    repeat(batch.timestamp, timestamp, count)
     batch.value.fromlist(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -11,7 +10,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.events import Signal
 from schemas.names import MAX_DIMENSIONS, MAX_NAME_LENGTH, MAX_SERIES_LENGTH, name_problem, series_name
 from stream_processors.records import times
-from stream_processors.records.batch import EventBatch, PlacedSignal, Shared, StreamRecord
+from stream_processors.records.batch import EventBatch, PlacedSignal, Shared, StreamRecord, repeat
 from stream_processors.records.refused import Refused, shown, wrong_type
 
 MAX_ITEMS = 100_000
@@ -161,19 +160,19 @@ class Sink:
         series = [checked_series(metric, good) for metric in metrics]
         count = len(values)
         units = [unit_name(one) for one in unit] if isinstance(unit, tuple) else [unit_name(unit)] * count
-        shared = [Shared(*one, good) for one in zip(series, metrics, units, strict=True)]
+        shared = [Shared(one, metric, unit, good) for one, metric, unit in zip(series, metrics, units, strict=True)]
         self.make_room(count)
         batch = self.batch
         self.place(count)
         batch.resource += [resource] * count
         batch.shared += shared
-        batch.timestamp += array("q", (timestamp,)) * count
+        repeat(batch.timestamp, timestamp, count)
         batch.value.fromlist([value for _, value in values])
 
     def place(self, count: int) -> None:
         """Append the places of ``count`` metric events, and move on behind them."""
         items = range(self.item, self.item + count)
-        self.batch.place(self.index, self.record.arrival, self.sub_sequence, items, count)
+        self.batch.place_items(self.index, self.record.arrival, self.sub_sequence, items)
         self.item += count
 
     def signal(self, signal: Signal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from array import array
@@ -80,7 +81,7 @@ def test_a_table_says_what_a_batch_says_however_its_events_share_their_texts(
         sequence_numbers=["1"], record=array("i", [0] * count), sub_sequence=array("i", range(count)),
         item=array("i", [0] * count),
         resource=[hosts[one[0]] for one in events],
-        shared=[told[one[1:]] if shared else told[one[1:]]._replace() for one in events],
+        shared=[told[one[1:]] if shared else copy.copy(told[one[1:]]) for one in events],
         timestamp=array("q", [START + n for n in range(count)]), value=array("d", range(count)),
         arrival=array("q", [START] * count),
     )  # fmt: skip

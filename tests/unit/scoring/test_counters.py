@@ -6,6 +6,7 @@ import functools
 import itertools
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ def events(values: list[float], name: str = "bytes_sent", cadence: int = MINUTE,
 def told(items: list[Event], *rules: Rule, unit: str | None = "Bytes") -> list[Insight]:
     scorer = Scorer(DetectorConfig(rules), watch_silence=False)
     made = batch(items)
-    made.shared = [one._replace(unit=unit) for one in made.shared]
+    made.shared = [msgspec.structs.replace(one, unit=unit) for one in made.shared]
     return scorer.process(made).insights
 
 
@@ -106,7 +107,7 @@ def test_levels_are_no_counters(what: str, unit: str | None) -> None:
     }[what]
     scorer = Scorer()
     made = batch(events(values))
-    made.shared = [one._replace(unit=unit) for one in made.shared]
+    made.shared = [msgspec.structs.replace(one, unit=unit) for one in made.shared]
     scorer.process(made)
     assert not scorer.counters.counts(0)
     assert what == "constant" or scorer.counters.state[0] == LEVEL
