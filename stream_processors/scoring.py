@@ -67,6 +67,8 @@ SILENCE_SAMPLES = 60
 """Events a series must have shown before its silence is noticed."""
 MISSED_INTERVALS = 3.0
 """A series is silent after this many of its intervals; it is silent alone, and a host pages, after twice as many."""
+SHORTEST_PATIENCE = 2
+"""Active minutes that a series has at least until it is silent."""
 GAP_MARGIN = 0.5
 """A series is silent no sooner than so many intervals after its longest recent gap."""
 GAP_STEP = 4.0
@@ -561,7 +563,7 @@ class Scorer:
         while begin < len(slots):
             # Deadlines that this stretch itself sets lie at least two minutes ahead (``_patience``), so
             # nothing inside it can fall due before `horizon`.
-            horizon = min(self._next_due, self.active + 2)
+            horizon = min(self._next_due, self.active + SHORTEST_PATIENCE)
             ahead = int(np.searchsorted(clock.crossings, begin))
             crossing = max(ahead, int(np.searchsorted(levels, horizon)))
             stop = int(clock.crossings[crossing]) + 1 if crossing < len(levels) else len(slots)
@@ -598,27 +600,33 @@ class Scorer:
         gap = np.where(count > 0, time - taken.before, 0).astype(np.float64)
         typical = np.nan_to_num(usual, nan=0.0)
         longest = _longest(gap, typical, core["gap"][mine], taken)
-        due, alone = self._deadlines(s, time, clock.active[order], count + 1, typical, longest)
+        active = clock.active[order]
+
+        def deadlines(at: IntArray) -> tuple[IntArray, IntArray]:
+            return self._deadlines(s[at], time[at], active[at], count[at] + 1, typical[at], longest[at])
+
         # Silence is judged after the event that crosses a minute: a series' next event must come before.
-        following = np.where(np.append(first[1:], True), len(slots), np.roll(order, -1))
-        if (due <= clock.active[following - 1]).any():
+        until = clock.active[np.where(np.append(first[1:], True), len(slots), np.roll(order, -1)) - 1]
+        apart = np.flatnonzero(until - active >= SHORTEST_PATIENCE)
+        if (deadlines(apart)[0] <= until[apart]).any():
             return False
+        due, alone = deadlines(ends)
         now = int(clock.active[-1])
         waiting = now >= self._next_due
         if waiting:
             used = len(self.info)
-            until = np.full(used, now)
+            before = np.full(used, now)
             head = order[begins]
-            until[mine] = np.where(head > 0, clock.active[head - 1], self.active)
+            before[mine] = np.where(head > 0, clock.active[head - 1], self.active)
             silent = core["silent"][:used]
-            if ((core["due"][:used] <= until) & (silent == 0)).any() or (
+            if ((core["due"][:used] <= before) & (silent == 0)).any() or (
                 (core["due_alone"][:used] <= now) & (silent == 2)
             ).any():
                 return False
         core["count"][mine] += nth[ends] + 1
         core["last"][mine], core["interval"][mine], core["gap"][mine] = time[ends], usual[ends], longest[ends]
-        core["due"][mine], core["due_alone"][mine] = due[ends], alone[ends]
-        self._next_due = self._earliest(now) if waiting else min(self._next_due, int(due[ends].min()))
+        core["due"][mine], core["due_alone"][mine] = due, alone
+        self._next_due = self._earliest(now) if waiting else min(self._next_due, int(due.min()))
         return True
 
     def _deadlines(
@@ -1305,7 +1313,7 @@ def _patience(t: IntArray, interval: FloatArray, gap: FloatArray) -> tuple[IntAr
     into = t % MINUTE
     minutes, twice = (np.floor((into + span) / MINUTE).astype(np.int64) + 1 for span in (wait, longer))
     # The horizon of a stretch without a judgement is two minutes; a deadline lies beyond it.
-    return np.maximum(minutes, 2), np.maximum(twice, 3)
+    return np.maximum(minutes, SHORTEST_PATIENCE), np.maximum(twice, SHORTEST_PATIENCE + 1)
 
 
 def _longest(gap: FloatArray, usual: FloatArray, known: FloatArray, taken: _Taken) -> FloatArray:
