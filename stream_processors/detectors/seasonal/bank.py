@@ -36,7 +36,7 @@ _DAY_BINS, _DAY_BIN = 48, HOUR / 2
 _HALF_HOUR = 1_800_000
 _WEEK_BINS, _WEEK_BIN = 168, HOUR
 _BINS = _DAY_BINS + _WEEK_BINS
-_VISITS_DAY = 14.0
+_VISITS_DAY = 28.0
 """The time-of-day table forgets over this many visits of a bin, that is days."""
 _VISITS_WEEK = 8.0
 """The hour-of-week table forgets over this many visits of a bin, that is weeks."""
@@ -45,7 +45,7 @@ _SCALES = tuple(HOUR / 2 * 4**k for k in range(5))
 """Time constants of the means: half an hour to 128 hours, four times longer each."""
 _MEMORY = 100 * DAY
 """Calibration of the channels forgets over this time; until then every event counts alike."""
-_SEASON_MEMORY = 4 * DAY
+_SEASON_MEMORY = 8 * DAY
 """Over this time the errors of the season and of the plain mean are compared."""
 _SMOOTH = 24 * MINUTE
 """Evidence is the mean of three smoothings: over a third of this time, over it, and over three times as long.
@@ -99,8 +99,8 @@ _PAIR_MOST = 0.7
 so that what comes every night is known on the third."""
 _FACTOR, _FACTOR_STEP = 1.3, 1.75
 """First factor by which a value must be rarer than its tail says, and most by which one day may raise it."""
-_FACTOR_USUAL, _FACTOR_GROWTH = 1.15, 1.0
-"""What a factor exceeds the first of these by counts again, times the second: a fit that is off at what is rare in a day
+_FACTOR_USUAL, _FACTOR_GROWTH = 1.15, 0.5
+"""What a factor exceeds the first of these by counts half again (the second): a fit that is off at what is rare in a day
 is off by more at what is rare in a year."""
 
 _WARM_EVENTS = 60.0
@@ -114,9 +114,9 @@ _FAMILIES = ("spike", "time of day", "time of week", "range", "level", "restless
 _CHANNELS = (
     # family, weight
     (0, 0.5),  # distance from what is expected
-    (1, 1.0),  # time of day, smoothed over a quarter of an hour
-    (1, 0.5),  # time of day, smoothed over four hours
-    (2, 1.0),  # hour of the week
+    (1, 0.75),  # time of day, smoothed over a quarter of an hour
+    (1, 0.25),  # time of day, smoothed over four hours
+    (2, 1.5),  # hour of the week
     (3, 0.25),  # beyond the range of the values
     (3, 0.25),  # beyond the range of the values without their rhythm
     (3, 0.25),  # beyond the range of the two-hour means

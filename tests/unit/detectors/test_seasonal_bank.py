@@ -356,7 +356,7 @@ def test_the_family_that_speaks_fits_the_fault(ordinary):
     seen = run(quick(12), stamps[:end], shift[:end]).evidence[at + 24].mean(axis=0)
     assert seen[families.index("level")] > 0.1
     seen = run(quick(12), stamps[:end], flat[:end]).evidence[at + 48].mean(axis=0)
-    assert families[int(seen.argmax())] == "time of day"
+    assert {families[one] for one in seen.argsort()[-2:]} == {"time of day", "level"}
 
 
 # ------------------------------------------------------------------ fleets
@@ -375,7 +375,8 @@ def nightly(days, size=12.0):
 def test_what_comes_at_the_same_hour_every_day_is_reported_on_some_days_and_then_no_more():
     paged = nightly(range(4, 16), size=30.0)
     assert paged[4] == 1.0
-    assert paged[6:].max() <= 0.25
+    assert paged[6] <= 0.4
+    assert paged[7:].max() <= 0.1
 
 
 def test_what_came_at_this_hour_once_is_reported_when_it_comes_again_a_week_later():
