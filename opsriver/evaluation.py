@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from opsriver import labelled
 from opsriver.errors import Problem
 from opsriver.labelled import Scored, Series
+from schemas.times import from_iso
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.records.batch import EventBatch, Shared
@@ -67,8 +68,8 @@ def moment(text: object, where: str) -> int:
     try:
         if isinstance(text, int | float) and not isinstance(text, bool):
             return int(text)
-        told = datetime.fromisoformat(str(text).strip())
-        return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
+        told = str(text).strip()
+        return int(told) if told.isdecimal() else round(from_iso(told).timestamp() * 1000)
     except (ValueError, OverflowError):
         message = f"{where}: {str(text)[:40]!r} is not a time; write 2026-11-26T15:04:05Z or epoch milliseconds"
         raise Problem(message) from None

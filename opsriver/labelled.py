@@ -6,11 +6,11 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from opsriver.errors import Problem
 from schemas.insights import Insight
+from schemas.times import from_iso
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.episodes import severity_name
 from stream_processors.records.batch import EventBatch, Shared
@@ -111,8 +111,7 @@ def read(path: Path, name: Path) -> Series:
 
 def _time(text: str, path: Path, line: int) -> int:
     try:
-        moment = datetime.fromisoformat(text.strip())
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return round(from_iso(text.strip()).timestamp() * 1000)
     except (ValueError, OverflowError):
         pass
     try:

@@ -1,8 +1,11 @@
-"""Moments as people read them."""
+"""Moments as people read and write them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+_DATE = 8
+"""Digits of a date without dashes."""
 
 
 def moment(timestamp: int) -> str:
@@ -11,3 +14,14 @@ def moment(timestamp: int) -> str:
         return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):
         return f"epoch {timestamp} ms"
+
+
+def from_iso(text: str) -> datetime:
+    """A time written as ISO 8601, in UTC where it names no zone. Raises ValueError.
+
+    Python reads many longer numbers as a date without dashes and an hour; they are epochs, and refused here.
+    """
+    if len(text) > _DATE and text[: _DATE + 1].isdigit():
+        raise ValueError(f"{text!r} is a number")
+    told = datetime.fromisoformat(text)
+    return told if told.tzinfo else told.replace(tzinfo=UTC)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from consumers.archive.layout import HOUR_MS, Entry, Hour, Manifest, hour_of, newest, parse_manifest, partition, sort_out
 from schemas.arrow import KEYS, SCHEMAS, plain
+from schemas.times import from_iso
 
 TRIES = 4
 """A file may be compacted away between the listing and the reading; the hour is then listed again."""
@@ -384,7 +385,7 @@ def _milliseconds(moment: Moment) -> int:
     if isinstance(moment, int):
         return moment
     if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
+        moment = from_iso(moment)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from opsriver import target
 from opsriver.errors import Problem
 from opsriver.output import err, out, print_json
 from opsriver.target import RegionOption, StackOption, StateOption
+from schemas.times import from_iso
 
 app = typer.Typer(help="The archive of events and insights.", no_args_is_help=True)
 
@@ -69,10 +69,9 @@ def moment(text: str, default: int) -> int:
     if not text:
         return default
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+        return int(from_iso(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise Problem(f"{text!r} is not a time; write it as 2026-11-26T15:04:05Z") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _range(start: str, end: str) -> tuple[int, int]:
