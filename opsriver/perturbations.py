@@ -47,15 +47,16 @@ class Copy:
         return Copy(times, self.values[rows], tuple(windows), self.rng)
 
 
-def _deviation(values: FloatArray) -> float:
+def deviation(values: FloatArray) -> float:
+    """Standard deviation, 1 where there is none."""
     known = values[np.isfinite(values)]
     return (float(np.std(known)) if len(known) else 0.0) or 1.0
 
 
-def _ordinary(values: FloatArray) -> float:
+def ordinary(values: FloatArray) -> float:
     """Median distance from the median: the size of what is usual, whatever the anomalies."""
     known = values[np.isfinite(values)]
-    return (float(np.median(np.abs(known - np.median(known)))) if len(known) else 0.0) or 0.1 * _deviation(values)
+    return (float(np.median(np.abs(known - np.median(known)))) if len(known) else 0.0) or 0.1 * deviation(values)
 
 
 def _negated(copy: Copy) -> Copy:
@@ -67,11 +68,11 @@ def _scaled(copy: Copy) -> Copy:
 
 
 def _offset(copy: Copy) -> Copy:
-    return copy.valued(copy.values + 1000 * _deviation(copy.values))
+    return copy.valued(copy.values + 1000 * deviation(copy.values))
 
 
 def _noisy(copy: Copy) -> Copy:
-    return copy.valued(copy.values + copy.rng.normal(0.0, 0.3 * _ordinary(copy.values), len(copy.values)))
+    return copy.valued(copy.values + copy.rng.normal(0.0, 0.3 * ordinary(copy.values), len(copy.values)))
 
 
 def _logged(copy: Copy) -> Copy:
@@ -80,12 +81,12 @@ def _logged(copy: Copy) -> Copy:
 
 def _trending(copy: Copy) -> Copy:
     share = np.arange(len(copy.values)) / max(len(copy.values) - 1, 1)
-    return copy.valued(copy.values + 2 * _deviation(copy.values) * share)
+    return copy.valued(copy.values + 2 * deviation(copy.values) * share)
 
 
 def _seasonal(copy: Copy) -> Copy:
     wave = np.sin(2 * np.pi * (copy.times % DAY) / DAY)
-    return copy.valued(copy.values + 1.5 * _deviation(copy.values) * wave)
+    return copy.valued(copy.values + 1.5 * deviation(copy.values) * wave)
 
 
 def _clock_shifted(copy: Copy) -> Copy:
@@ -105,7 +106,9 @@ def _missing(copy: Copy) -> Copy:
     return copy.thinned(left if len(left) else np.zeros(1, np.int64))  # of very few rows one stays
 
 
-CHANGES: Mapping[str, Callable[[Copy], Copy]] = {
+Changes = Mapping[str, Callable[[Copy], Copy]]
+
+CHANGES: Changes = {
     "negated": _negated,
     "scaled": _scaled,
     "offset": _offset,
@@ -121,17 +124,17 @@ CHANGES: Mapping[str, Callable[[Copy], Copy]] = {
 (two deviations), a daily rhythm (1.5 deviations), seven hours, means of two rows, a tenth of the rows."""
 
 
-def changed(series: Sequence[Labelled], change: str, seed: int = 0) -> list[Labelled]:
+def changed(series: Sequence[Labelled], change: str, seed: int = 0, changes: Changes = CHANGES) -> list[Labelled]:
     """Copies of series under the change of that name."""
-    return [_one(one, change, seed) for one in series]
+    return [_one(one, change, seed, changes[change]) for one in series]
 
 
-def _one(one: Labelled, change: str, seed: int) -> Labelled:
+def _one(one: Labelled, change: str, seed: int, how: Callable[[Copy], Copy]) -> Labelled:
     if len(one.series.times) < 2:
         return one
     rng = np.random.default_rng([seed, zlib.crc32(f"{change}/{one.key}".encode())])
     before = Copy(np.array(one.series.times, np.int64), np.array(one.series.values), one.windows, rng)
-    after = CHANGES[change](before)
+    after = how(before)
     times = after.times.tolist()
     blank = [""] * len(times)
     return Labelled(Series(one.series.path, one.series.name, blank, blank, times, after.values.tolist()), after.windows)
