@@ -157,6 +157,8 @@ def faulty(kind: str, values: FloatArray, at: int, *, gross: bool) -> FloatArray
 
 KNOWN_PAGES = {("10 s", "counter"): 1}
 """False pages of three series over the history that are known."""
+PAGED_BY = {("10 s", "heavy-tailed"): 120, ("5 min", "rarely changing"): 8}
+"""Samples until the page where that takes longer than 100, and of a change that is none of a fault longer than 5."""
 
 
 def failing(cases: Sequence[Any], where: Collection[Any], reason: str) -> list[Any]:
@@ -208,7 +210,7 @@ def test_a_rarely_changing_series_pages_nobody_between_its_changes(interval: str
         pages = np.array(seen[f"rarely changing {seed}"].pages(), np.int64)
         cause = np.searchsorted(changed, pages, side="right") - 1
         assert (cause >= 0).all()
-        assert (pages - changed[cause] <= 8 * INTERVALS[interval]).all()
+        assert (pages - changed[cause] <= PAGED_BY.get((interval, "rarely changing"), 5) * INTERVALS[interval]).all()
 
 
 FAULTS = [(interval, kind) for interval in INTERVALS for kind in KINDS]
@@ -217,7 +219,7 @@ YOUNG = {("1 s", "heavy-tailed"), ("1 s", "rarely changing"), ("10 s", "rarely c
 
 @pytest.mark.parametrize(
     ("interval", "kind"),
-    failing(FAULTS, YOUNG, "hours or two days old: not always paged within 120 samples"),
+    failing(FAULTS, YOUNG, "hours or two days old: not always paged within 100 samples"),
 )
 def test_a_true_fault_of_its_kind_is_paged(interval: str, kind: str) -> None:
     seen, stamps, at = kinds(interval)
@@ -226,7 +228,7 @@ def test_a_true_fault_of_its_kind_is_paged(interval: str, kind: str) -> None:
         [(page - begun) // INTERVALS[interval] for page in seen[f"{kind} {seed} faulty"].pages(begun)] for seed in SEEDS
     ]
     assert all(delays), delays
-    assert max(found[0] for found in delays) <= 120, delays
+    assert max(found[0] for found in delays) <= PAGED_BY.get((interval, kind), 100), delays
 
 
 # ------------------------------------------------------------------ one wild value
