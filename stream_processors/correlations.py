@@ -123,7 +123,7 @@ class Correlations:
         """State of the lanes of these slots."""
         return self.bank.dump(self.host[slots].astype(np.int64), self.lane[slots].astype(np.int64))
 
-    def restore(self, slots: IntArray, data: bytes) -> None:
+    def restore(self, slots: IntArray, data: bytes | memoryview) -> None:
         """Bring in dumped lanes of these slots, in the places they had; series that take no part are left out."""
         there = np.flatnonzero(self.host[slots] >= 0)
         distinct, first = np.unique(slots[there], return_index=True)

@@ -113,7 +113,7 @@ class Counters:
         rows["state"], rows["value"] = self.state[slots[places]], self.value[slots[places]]
         return places, rows.tobytes()
 
-    def restore(self, slots: IntArray, places: IntArray, rows: bytes) -> IntArray:
+    def restore(self, slots: IntArray, places: IntArray, rows: bytes | memoryview) -> IntArray:
         """Set series from ``dump``: those it leaves out are levels. What a rule has declared stays so.
 
         Answers the slots that now are judged otherwise than when they were written.

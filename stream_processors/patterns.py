@@ -414,7 +414,7 @@ class Patterns:
                 row[name] = getattr(one, name)
         return rows.tobytes()
 
-    def restore(self, slots: IntArray, data: bytes) -> None:
+    def restore(self, slots: IntArray, data: bytes | memoryview) -> None:
         """Bring in dumped memories; what cannot be one is left out."""
         for slot, row in zip(slots.tolist(), np.frombuffer(data, _ROW), strict=True):
             count, period, limit = int(row["count"]), int(row["period"]), float(row["limit"])

@@ -174,7 +174,7 @@ class Bank(ABC):
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian, no pickle."""
 
     @abstractmethod
-    def restore(self, rows: IntArray, data: bytes) -> None:
+    def restore(self, rows: IntArray, data: bytes | memoryview) -> None:
         """Set the state of the rows from ``dump`` of the same version.
 
         Raises ValueError if the length does not fit. Any bytes of the right length are safe to

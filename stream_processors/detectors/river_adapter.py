@@ -172,7 +172,7 @@ class RiverBank(Bank):
             line[at : at + len(numbers)] = numbers
         return table.tobytes()
 
-    def restore(self, rows: IntArray, data: bytes) -> None:
+    def restore(self, rows: IntArray, data: bytes | memoryview) -> None:
         """Set the rows from ``dump`` of the same version; rows of zeros start afresh.
 
         Raises ValueError if the length does not fit.

@@ -185,7 +185,7 @@ class TrendBank:
             made[name] = column[rows]
         return made.tobytes()
 
-    def restore(self, rows: IntArray, data: bytes) -> None:
+    def restore(self, rows: IntArray, data: bytes | memoryview) -> None:
         """Set the rows from ``dump``; rows that had another limit stay as they are. Wrong numbers are harmless.
 
         Raises ValueError if the length does not fit.

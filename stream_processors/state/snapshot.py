@@ -48,13 +48,16 @@ class DamagedSnapshot(ValueError):
 
 
 class BankRows(msgspec.Struct, frozen=True):
-    """Rows of one bank; ``series`` are positions in the body's list of series."""
+    """Rows of one bank; ``series`` are positions in the body's list of series.
+
+    ``rows`` of a snapshot that was decoded are its own bytes, which are so in memory once.
+    """
 
     name: str
     version: int
     row_bytes: int
     series: bytes
-    rows: bytes
+    rows: memoryview
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -167,7 +170,9 @@ def encode(
 
 
 def _rows(name: str, version: int, row_bytes: int, places: IntArray, rows: bytes) -> BankRows:
-    return BankRows(name=name, version=version, row_bytes=row_bytes, series=places.astype("<i8").tobytes(), rows=rows)
+    return BankRows(
+        name=name, version=version, row_bytes=row_bytes, series=places.astype("<i8").tobytes(), rows=memoryview(rows)
+    )
 
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
@@ -334,7 +339,7 @@ def _watch(scorer: Scorer, start: int, fresh: list[SeriesInfo], rules: list[Rule
     scorer.correlations.watch_together(start, [info.resource for info in fresh], taking)
 
 
-def _belonging(rows: BankRows, places: IntArray) -> tuple[IntArray, bytes]:
+def _belonging(rows: BankRows, places: IntArray) -> tuple[IntArray, bytes | memoryview]:
     """Places of the rows by their series, and their bytes, without those whose place is below zero."""
     at = places[np.frombuffer(rows.series, "<i8")].astype(np.int64)
     mine = np.flatnonzero(at >= 0)

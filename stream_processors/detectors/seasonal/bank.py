@@ -619,7 +619,7 @@ class SeasonalBank(Bank):
             block[name] = part[rows]
         return block.tobytes()
 
-    def restore(self, rows: IntArray, data: bytes) -> None:
+    def restore(self, rows: IntArray, data: bytes | memoryview) -> None:
         """Set the state of the rows from ``dump`` of the same version.
 
         Raises ValueError if the length does not fit.
