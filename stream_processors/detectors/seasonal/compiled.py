@@ -136,6 +136,8 @@ _MARKS = (_TENTH, _HUNDREDTH, _WIDTH_UP, _WIDTH_DOWN)
 _H_BEYOND, _H_INTERVAL, _HAVE = 9, 11, 12
 
 _jit: Callable[[Any], Any] = numba.njit(cache=True, error_model="numpy", fastmath=False)
+_part: Callable[[Any], Any] = numba.njit(error_model="numpy", fastmath=False)
+"""Of what the kernels call. It is kept within them only: kept by itself it would be used again with constants of then."""
 
 
 def _py_least(a: float, b: float) -> float:
@@ -148,7 +150,7 @@ def _py_most(a: float, b: float) -> float:
     return a if a > b or a != a else b
 
 
-_least, _most = _jit(_py_least), _jit(_py_most)
+_least, _most = _part(_py_least), _part(_py_most)
 
 
 def _py_blend(interval: float, memory: float) -> float:
@@ -192,7 +194,7 @@ def _of_prefetch(typing: Any, columns: Any, place: Any) -> Any:
 
 _prefetch: Callable[..., None] = intrinsic(_of_prefetch)
 
-_blend, _beyond, _widen, _nearest = _jit(_py_blend), _jit(_py_beyond), _jit(_py_widen), _jit(_py_nearest)
+_blend, _beyond, _widen, _nearest = _part(_py_blend), _part(_py_beyond), _part(_py_widen), _part(_py_nearest)
 
 
 def _py_farther(factor: float) -> float:
@@ -237,7 +239,7 @@ def _py_tail(
     return growth, share, shape, beyond
 
 
-_tail, _farther = _jit(_py_tail), _jit(_py_farther)
+_tail, _farther = _part(_py_tail), _part(_py_farther)
 
 
 @cache
