@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from opsriver import evaluation, perturbations
-from opsriver.evaluation import DEFAULT, Labelled, Terrain, standing, sweep
+from opsriver.evaluation import Labelled, Terrain
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.detectors.seasonal.bank import SINGLE, SeasonalBank
 
@@ -37,11 +37,8 @@ def run(series: Sequence[Labelled], changes: Sequence[str], console: Console | N
         told = evaluation.scores_of(
             copies, DetectorConfig(), banks=lambda without=without: {SeasonalBank.name: SeasonalBank(without=without)}
         )
-        best, own = [], []
-        for name, ground in grounds.items():
-            sweeps = [sweep(terrain, scores) for terrain, scores in zip(ground, told[name], strict=True)]
-            best.append(standing(sweeps, "standard").score)
-            own.append(standing(sweeps, "standard", DEFAULT).score)
+        scored = [evaluation.both(ground, told[name]) for name, ground in grounds.items()]
+        best, own = ([one[kind] for one in scored] for kind in ("best", "default"))
         found[variant] = {"best": best[0], "own": own[0], "meanBest": float(np.mean(best)), "meanOwn": float(np.mean(own))}
     return found
 

@@ -23,7 +23,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from opsriver import evaluation, perturbations
-from opsriver.evaluation import DEFAULT, Labelled, Terrain, standing, sweep
+from opsriver.evaluation import DEFAULT, Labelled, Terrain
 from opsriver.labelled import Series
 from opsriver.perturbations import DAY, Copy, FloatArray
 
@@ -31,7 +31,7 @@ _HOUR = DAY // 24
 _FAULTS = 2
 """Faults that are put into each series of a copy."""
 _NEAR = 0.03
-"""A fault lasts a third of this share of a series' rows, or up to all of it; its window is half as much longer before it."""
+"""Share of a series' rows: a fault lasts a third to all of it; its window begins half of it before, ends all of it after."""
 
 
 def _correlated(copy: Copy) -> Copy:
@@ -57,9 +57,9 @@ def _moved(copy: Copy) -> Copy:
     return Copy(copy.times + by, copy.values, tuple((start + by, end + by) for start, end in copy.windows), copy.rng)
 
 
-def _wave(days: float, deviations: float) -> Callable[[Copy], Copy]:
+def _wave(days: float, deviations: float, phase: float = 0.0) -> Callable[[Copy], Copy]:
     def change(copy: Copy) -> Copy:
-        wave = np.sin(2 * np.pi * copy.times / (days * DAY) + (1.0 if days == 1 else 0.0))
+        wave = np.sin(2 * np.pi * copy.times / (days * DAY) + phase)
         return copy.valued(copy.values + deviations * perturbations.deviation(copy.values) * wave)
 
     return change
@@ -81,7 +81,7 @@ FURTHER: perturbations.Changes = {
     "moved by 67 hours": _moved,
     "wave of a week": _wave(7, 1.5),
     "wave of 2.3 days": _wave(2.3, 1.5),
-    "half the daily wave": _wave(1, 0.75),
+    "half the daily wave": _wave(1, 0.75, phase=1.0),
     "a third of the cadence": _third_cadence,
 }
 
@@ -104,7 +104,7 @@ def _noise(values: FloatArray, begin: int, end: int, usual: float, rng: np.rando
 
 def _swing(values: FloatArray, begin: int, end: int, _usual: float, rng: np.random.Generator) -> FloatArray:
     part = values[begin:end]
-    grown: FloatArray = part.mean() + (part - part.mean()) * rng.uniform(2, 3.5)
+    grown: FloatArray = np.nanmean(part) + (part - np.nanmean(part)) * rng.uniform(2, 3.5)
     return grown
 
 
@@ -120,13 +120,13 @@ def _side(rng: np.random.Generator) -> float:
 
 def _step(values: FloatArray) -> float:
     steps = np.diff(values)
-    return float(1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2.0))
+    return float(1.4826 * np.nanmedian(np.abs(steps - np.nanmedian(steps))) / np.sqrt(2.0))
 
 
 FAULTS: Mapping[str, Fault] = {
     "spike": _spike,
     "shift": lambda v, a, b, usual, rng: v[a:b] + _side(rng) * rng.uniform(1.5, 3.5) * usual,
-    "frozen": lambda v, a, b, _, _rng: np.full(b - a, np.median(v[max(a - 5, 0) : max(a, 1)])),
+    "frozen": lambda v, a, b, _, _rng: np.full(b - a, np.nanmedian(v[max(a - 5, 0) : max(a, 1)])),
     "wider swing": _swing,
     "earlier course": lambda v, a, b, _, _rng: v[max(a - 2 * (b - a), 0) :][: b - a],
     "reversed": lambda v, a, b, _, _rng: v[a:b][::-1],
@@ -146,8 +146,8 @@ def injected(one: Labelled, seed: int) -> tuple[Labelled, dict[tuple[int, int], 
     rows = len(times)
     near = max(int(_NEAR * rows), 6)
     taken = [(int(a) - near, int(b) + near) for a, b in np.searchsorted(times, np.array(one.windows).reshape(-1, 2))]
-    least, most = np.quantile(values, (0.01, 0.99))
-    usual = max(float(np.std(np.clip(values, least, most))), 1e-9)
+    least, most = np.nanquantile(values, (0.01, 0.99))
+    usual = max(float(np.nanstd(np.clip(values, least, most))), 1e-9)
     kinds = {}
     for _ in range(_FAULTS):
         places = np.arange(int(0.2 * rows), rows - near - 2)
@@ -180,9 +180,7 @@ def run(
     scored, found, all_of = {}, Counter[str](), Counter[str]()
     for name, copy in everything.items():
         grounds = [Terrain(one) for one in copy]
-        sweeps = [sweep(terrain, scores) for terrain, scores in zip(grounds, told[name], strict=True)]
-        profile = "low FP" if name in spoiled else "standard"
-        scored[name] = {"best": standing(sweeps, profile).score, "own": standing(sweeps, profile, DEFAULT).score}
+        scored[name] = evaluation.both(grounds, told[name], "low FP" if name in spoiled else "standard")
         for one, terrain, scores, by in zip(copy, grounds, told[name], kinds.get(name, [{}] * len(copy)), strict=True):
             for window, (first, last) in zip(one.windows, terrain.spans, strict=True):
                 if window in by:
@@ -213,9 +211,9 @@ def main() -> None:
     table = Table("copy", *(_right(name) for name in ("best threshold", "own threshold")), box=SIMPLE_HEAD)
     table.title, table.title_justify = f"{options.detector}: further copies, standard; faults put in, low FP", "left"
     for name, one in told["further"].items():
-        table.add_row(name, f"{one['best']:.1f}", f"{one['own']:.1f}")
+        table.add_row(name, f"{one['best']:.1f}", f"{one['default']:.1f}")
     for title, group in (("mean of these", told["further"]), (f"{len(told['faults'])} with faults, mean", told["faults"])):
-        table.add_row(title, *(f"{np.mean([one[kind] for one in group.values()]):.1f}" for kind in ("best", "own")))
+        table.add_row(title, *(f"{np.mean([one[kind] for one in group.values()]):.1f}" for kind in ("best", "default")))
     console.print(table)
     table = Table("fault put in", *(_right(name) for name in ("number", "found", "share")), box=SIMPLE_HEAD)
     for name, one in told["kinds"].items():

@@ -225,6 +225,12 @@ def standing(sweeps: Iterable[Sweep], profile: str, threshold: float | None = No
     return Standing(score, float(thresholds[at]) if threshold is None else threshold, int(hits[at]), windows)
 
 
+def both(terrains: Iterable[Terrain], scores: Iterable[FloatArray], profile: str = "standard") -> dict[str, float]:
+    """Scores over several series at the best threshold and at the detector's own: ``best`` and ``default``."""
+    sweeps = [sweep(terrain, one) for terrain, one in zip(terrains, scores, strict=True)]
+    return {"best": standing(sweeps, profile).score, "default": standing(sweeps, profile, DEFAULT).score}
+
+
 def _raw(sweeps: Sequence[Sweep], threshold: float) -> tuple[float, float]:
     """Standard profile: score above the null detector's, and the perfect detector's above it."""
     at = standing(sweeps, "standard", threshold)
@@ -457,14 +463,8 @@ def evaluate(
         told = run(series, config, lambda rows, name=name: progress(name, rows))  # type: ignore[misc]
         keep(name, told, terrains)
         reports[name], runs[name] = judge(series, told, terrains)
-        single = {}
         again = scores_of(copies or {}, config, lambda rows, name=name: progress(name, rows))  # type: ignore[misc]
-        for change, ground in grounds.items():
-            sweeps = [sweep(terrain, scores) for terrain, scores in zip(ground, again[change], strict=True)]
-            single[change] = {
-                "best": standing(sweeps, "standard").score,
-                "default": standing(sweeps, "standard", DEFAULT).score,
-            }
+        single = {change: both(ground, again[change]) for change, ground in grounds.items()}
         reports[name]["perturbed"] = _copies(single) if single else None
     halves = half_splits(runs, splits) if splits else None
     for name in reports:

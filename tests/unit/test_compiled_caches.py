@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
@@ -20,12 +22,9 @@ MODULES = [
 
 def imported(module: ModuleType) -> set[str]:
     """Names of numbers that the module imports: numba looks at a module's own source only for whether it has changed."""
-    lines = inspect.getsource(module).split("_jit: ")[0]
-    return {
-        name
-        for name, value in vars(module).items()
-        if name.isupper() and name in lines and not callable(value) and not isinstance(value, ModuleType)
-    }
+    tree = ast.parse(inspect.getsource(module))
+    names = {one.asname or one.name for node in tree.body if isinstance(node, ast.ImportFrom) for one in node.names}
+    return {name for name in names if isinstance(getattr(module, name, None), int | float | tuple | np.ndarray)}
 
 
 def kept(module: ModuleType) -> list[Any]:

@@ -46,7 +46,7 @@ _SCALES = tuple(HOUR / 2 * 4**k for k in range(5))
 _MEMORY = 100 * DAY
 """Calibration of the channels forgets over this time; until then every event counts alike."""
 _SEASON_MEMORY = 8 * DAY
-"""Over this time the errors of the season and of the plain mean are compared."""
+"""Over this time the errors of the season and of the plain mean are compared, and what no predictor explains is measured."""
 _SMOOTH = 24 * MINUTE
 """Evidence is the mean of three smoothings: over a third of this time, over it, and over three times as long.
 It is at least one typical interval, as a single sample of an hour is no more certain than one of a minute."""
