@@ -126,14 +126,15 @@ class Correlations:
     def restore(self, slots: IntArray, data: bytes | memoryview) -> None:
         """Bring in dumped lanes of these slots, in the places they had; series that take no part are left out."""
         there = np.flatnonzero(self.host[slots] >= 0)
-        distinct, first = np.unique(slots[there], return_index=True)
-        there = there if len(distinct) == len(there) else there[first]  # damaged bytes may name a series twice
-        slots, data = slots[there], np.frombuffer(data, np.uint8).reshape(len(slots), -1)[there].tobytes()
+        if not _distinct(slots[there], len(self.host)):  # damaged bytes may name a series twice
+            there = there[np.unique(slots[there], return_index=True)[1]]
+        if len(there) < len(slots):
+            slots, data = slots[there], np.frombuffer(data, np.uint8).reshape(len(slots), -1)[there].tobytes()
         lanes = self.bank.lanes(data)
         hosts = self.host[slots].astype(np.int64)
         self._slot[hosts, self.lane[slots]] = -1
         place = hosts * LANES + lanes
-        if len(np.unique(place)) == len(place) and (self._slot[hosts, lanes] < 0).all():
+        if _distinct(place, self._slot.size) and (self._slot[hosts, lanes] < 0).all():
             self._slot[hosts, lanes], self.lane[slots] = slots, lanes
         else:
             self._put(slots.tolist(), hosts.tolist(), lanes.tolist())
@@ -215,6 +216,13 @@ class Correlations:
         )
         episodes[key] = episode
         return _revised(episode, "opened", one.at)
+
+
+def _distinct(numbers: IntArray, most: int) -> bool:
+    """Whether none of these numbers below ``most`` comes twice; sooner than NumPy's ``unique``."""
+    seen = np.zeros(most, np.bool_)
+    seen[numbers] = True
+    return int(np.count_nonzero(seen)) == len(numbers)
 
 
 def _revised(episode: Episode, transition: Literal["opened", "closed"], now: int) -> Insight:

@@ -166,12 +166,12 @@ class CorrelationBank:
         return made.tobytes()
 
     @staticmethod
-    def lanes(data: bytes) -> IntArray:
+    def lanes(data: bytes | memoryview) -> IntArray:
         """Lane numbers of dumped rows, within what there is."""
         found: IntArray = np.clip(np.frombuffer(data, _ROW)["lane"], 0, LANES - 1).astype(np.int64)
         return found
 
-    def restore(self, hosts: IntArray, data: bytes) -> None:
+    def restore(self, hosts: IntArray, data: bytes | memoryview) -> None:
         """Set lanes, and what their hosts share, from ``dump``; wrong numbers are harmless."""
         rows, lanes = np.frombuffer(data, _ROW), self.lanes(data)
         for name, column in self._host.items():
