@@ -6,6 +6,8 @@ Stands between the scoring core and the correlation bank. Knows neither AWS nor 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
+from operator import ne
 from typing import Literal, Protocol
 
 import numpy as np
@@ -83,8 +85,8 @@ class Correlations:
         chosen = np.flatnonzero(taking)
         if not len(chosen):
             return
-        names = [resources[at] for at in chosen.tolist()]
-        begins = [at for at, name in enumerate(names) if not at or name != names[at - 1]]
+        names = list(compress(resources, taking.tolist()))
+        begins = [0, *compress(range(1, len(names)), map(ne, names, names[1:]))]
         heads = [names[at] for at in begins]
         if self._free or len(set(heads)) < len(heads) or not self._host_of.keys().isdisjoint(heads):
             for at, name in zip(chosen.tolist(), names, strict=True):

@@ -55,8 +55,8 @@ class Counters:
         self.state = np.full(64, LEVEL, np.int8)
         self.value = np.full(64, np.nan)
 
-    def watch(self, slots: IntArray, units: list[str | None], rule: Rule) -> None:
-        """Begin with new series of one rule."""
+    def watch(self, slots: IntArray, levels: bool | NDArray[np.bool_], rule: Rule) -> None:
+        """Begin with new series of one rule; ``levels`` tells those that are levels by their unit."""
         most = int(slots.max(initial=-1)) + 1
         if most > len(self.state):
             extra = max(most - len(self.state), len(self.state))
@@ -66,7 +66,7 @@ class Counters:
         if rule.kind != "auto" or rule.bounds is not None:
             self.state[slots] = DECLARED if rule.kind == "counter" else LEVEL
         else:
-            self.state[slots] = [LEVEL if unit is not None and _is_level(unit) else 0 for unit in units]
+            self.state[slots] = np.where(levels, LEVEL, 0)
 
     def counts(self, slot: int) -> bool:
         """Whether a series is judged by its rate."""
@@ -128,8 +128,9 @@ class Counters:
         return changed
 
 
-def _is_level(unit: str) -> bool:
-    return unit in _LEVELS or unit.endswith(("/Second", "/s"))
+def is_level(unit: str | None) -> bool:
+    """Whether values of this unit are shares or rates, which are no counts."""
+    return unit is not None and (unit in _LEVELS or unit.endswith(("/Second", "/s")))
 
 
 def rate_unit(unit: str | None) -> str:

@@ -31,7 +31,7 @@ from schemas.events import AlarmSignal, Feedback, Tick
 from schemas.insights import SEVERITY_ORDER, Insight
 from stream_processors import explain
 from stream_processors.correlations import Correlations
-from stream_processors.counters import Counters, rate_unit
+from stream_processors.counters import Counters, is_level, rate_unit
 from stream_processors.detectors.base import (
     CALM_LEVEL,
     SEVERITY_SCORES,
@@ -308,7 +308,7 @@ class Scorer:
         self.obey(slot, rule)
         self.predictions.watch(slot, resource, series, metric, unit, dimensions, rule)
         self.correlations.watch(slot, resource, rule)
-        self.counters.watch(np.array([slot]), [unit], rule)
+        self.counters.watch(np.array([slot]), is_level(unit), rule)
         self.open[slot] = False
         self.dirty[slot] = True
         self.removed.discard((resource, series))

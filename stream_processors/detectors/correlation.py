@@ -136,7 +136,8 @@ class CorrelationBank:
         for columns in (self._host, self._lane):
             for name, column in columns.items():
                 columns[name] = enlarged(column, self._size, 0)
-                columns[name][first : self._size] = -1 if name in _UNSEEN else 0
+                if name in _UNSEEN:
+                    columns[name][first : self._size] = -1
         return first
 
     def reset(self, host: int) -> None:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_processors import counters, patterns
+from stream_processors.counters import is_level
 from stream_processors.detectors import correlation, trend
 from stream_processors.detectors.base import IntArray
 from stream_processors.detectors.config import Rule
@@ -272,6 +273,9 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
     config, used = scorer.config, len(scorer.info)
     made, resources = scorer.info, scorer.resources
     found: list[int] = []
+    kinds: dict[tuple[str, str | None, int], _Kind] = {}
+    latest: dict[str, _Kind] = {}
+    fresh: list[int] = []
     shared: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     most, total, host, known, kept = config.max_series_per_resource, config.max_series, None, _NOTHING, False
     for resource, series, metric, unit, dimensions in body.series:
@@ -284,59 +288,62 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
                 if known is _NOTHING:
                     known = resources[resource] = {}
                 slot = len(made)
+                rule = config.rule(host, metric)
+                kind = latest.get(metric)
+                if kind is None or kind[3] is not rule or kind[2] != unit:
+                    kind = (len(kinds), intern(metric), unit if unit is None else intern(unit), rule)
+                    kind = latest[metric] = kinds.setdefault((metric, unit, id(rule)), kind)
+                number, metric, unit, _ = kind
+                fresh.append(number)
                 # Every series of a host shares its name, and every host the names of metrics and what stands in dimensions.
                 name = intern(series)
                 known[name] = slot
                 if dimensions is not None:
                     dimensions = shared.setdefault(tuple(dimensions.items()), dimensions)
-                made.append(SeriesInfo(host, name, intern(metric), unit if unit is None else intern(unit), dimensions))
+                made.append(SeriesInfo(host, name, metric, unit, dimensions))
         found.append(slot)
     slots[:] = found
-    _equip(scorer, used)
+    if fresh:
+        _equip(scorer, used, list(kinds.values()), np.array(fresh, np.int64))
     return slots
 
 
 _NOTHING: dict[str, int] = {}
+_Kind = tuple[int, str, str | None, Rule]
+"""Its number, a metric, unit and rule. Many series share these, so what follows from them is found once."""
 
 
-def _equip(scorer: Scorer, start: int) -> None:
-    """Give the series from slot ``start`` on their rules and fresh rows, as ``Scorer.ensure`` does one by one."""
-    fresh = [info for info in scorer.info[start:] if info is not None]
-    new = slice(start, len(scorer.info))
-    scorer._grow(len(scorer.info))
-    rules = [scorer.config.rule(info.resource, info.metric) for info in fresh]
-    identity = np.array([id(rule) for rule in rules], np.uint64)  # the configuration holds every rule once
-    for rule in {id(rule): rule for rule in rules}.values():
-        mine = start + np.flatnonzero(identity == id(rule))
-        scorer.obey(mine, rule)
-        scorer.counters.watch(mine, [fresh[at - start].unit for at in mine.tolist()], rule)
-        scorer.bank[mine] = -1
+def _equip(scorer: Scorer, start: int, kinds: list[_Kind], fresh: IntArray) -> None:
+    """Give the series from slot ``start`` on, by their kinds, what ``Scorer.ensure`` gives them one by one."""
+    end = start + len(fresh)
+    new = slice(start, end)
+    scorer._grow(end)
+    # The configuration holds every rule once.
+    identity = np.array([id(rule) for *_, rule in kinds], np.uint64)[fresh]
+    levels = np.array([is_level(unit) for *_, unit, _ in kinds], np.bool_)[fresh]
+    scorer.bank[new] = -1
+    for rule in {id(rule): rule for *_, rule in kinds}.values():
+        mine = np.flatnonzero(identity == id(rule))
+        scorer.obey(start + mine, rule)
+        scorer.counters.watch(start + mine, levels[mine], rule)
         if rule.bank in scorer.banks:
             bank = scorer.banks[rule.bank]
             bank.append(len(mine))
-            scorer.bank[mine] = scorer.bank_names.index(rule.bank)
-            scorer.row[mine] = np.arange(len(bank) - len(mine), len(bank))
+            scorer.bank[start + mine] = scorer.bank_names.index(rule.bank)
+            scorer.row[start + mine] = np.arange(len(bank) - len(mine), len(bank))
     for name, column in scorer.core.items():
         column[new] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
-    _watch(scorer, start, fresh, rules)
+    infos = [info for info in scorer.info[new] if info is not None]
+    scorer.predictions.unwatch(start, end)
+    limited = np.array([limit_of(*kind[1:]) is not None for kind in kinds], np.bool_)
+    for at in np.flatnonzero(limited[fresh]).tolist():
+        info, rule = infos[at], kinds[fresh[at]][3]
+        scorer.predictions.watch(start + at, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
+    taking = np.array([rule.detector != "off" and rule.correlation for *_, rule in kinds], np.bool_)
+    scorer.correlations.watch_together(start, [info.resource for info in infos], taking[fresh])
     scorer.open[new], scorer.dirty[new] = False, True
     if scorer.removed:
-        scorer.removed.difference_update((info.resource, info.series) for info in fresh)
-
-
-def _watch(scorer: Scorer, start: int, fresh: list[SeriesInfo], rules: list[Rule]) -> None:
-    """Predictions and correlations of the series from slot ``start`` on: metrics are few, so each is looked at once."""
-    scorer.predictions.unwatch(start, start + len(fresh))
-    limited: dict[tuple[str, str | None, int], bool] = {}
-    for slot, (info, rule) in enumerate(zip(fresh, rules, strict=True), start):
-        what = (info.metric, info.unit, id(rule))
-        has = limited.get(what)
-        if has is None:
-            has = limited[what] = limit_of(info.metric, info.unit, rule) is not None
-        if has:
-            scorer.predictions.watch(slot, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
-    taking = np.array([rule.detector != "off" and rule.correlation for rule in rules], np.bool_)
-    scorer.correlations.watch_together(start, [info.resource for info in fresh], taking)
+        scorer.removed.difference_update((info.resource, info.series) for info in infos)
 
 
 def _belonging(rows: BankRows, places: IntArray) -> tuple[IntArray, bytes | memoryview]:

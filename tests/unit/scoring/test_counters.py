@@ -165,7 +165,7 @@ def test_any_cut_and_any_restart_gives_the_same_insights_and_state(compiled: boo
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=80), st.sampled_from(["auto", "counter"]))
 def test_rates_of_any_values_are_finite_and_fresh_starts_are_told(values: list[float], kind: str) -> None:
     counters = Counters()
-    counters.watch(np.array([0]), [None], Rule(kind=kind))  # type: ignore[arg-type]
+    counters.watch(np.array([0]), False, Rule(kind=kind))  # type: ignore[arg-type]
     was = counters.counts(0)
     for value in values:
         rates = counters.step(np.array([0]), np.array([1000]), np.array([value]))

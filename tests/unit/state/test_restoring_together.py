@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 
 from stream_processors.detectors.config import DetectorConfig, parse
-from stream_processors.scoring import Scorer
+from stream_processors.scoring import SERIES_FIELDS, Scorer
 from stream_processors.state.snapshot import TOGETHER, Body, apply, decode, encode, mark_clean
 from tests.support.batches import batch
 from tests.support.simple_bank import banks
@@ -73,6 +75,28 @@ def test_series_made_together_equal_those_made_one_by_one(config: DetectorConfig
         mark_clean(scorer)
         scorer.process(after)
     assert encode(together, full=False) == encode(single, full=False)
+
+
+@pytest.mark.parametrize("config", [None, parse(RULES)], ids=["no rules", "rules"])
+def test_a_metric_of_several_units_is_made_for_each_of_them(config: DetectorConfig | None) -> None:
+    units = (None, "Percent", "Count", "Bytes/Second")
+    series = [
+        (f"host-{host:03}", metric, metric, units[(host + at) % 4], {"zone": "ab"[host % 2]} if host % 3 else None)
+        for host in range(TOGETHER)
+        for at, metric in enumerate(("cpu", "disk", "memory_used"))
+    ]
+    body = Body("base", 0, 0, series, bytes(len(series) * SERIES_FIELDS.itemsize), [], [], [], [])
+    together, single = Scorer(config), one_by_one(config, body)
+    apply(together, body)
+    used = len(series)
+    assert together.info == single.info
+    assert [together.rule(slot) for slot in range(used)] == [single.rule(slot) for slot in range(used)]
+    for of in ("predictions.row", "counters.state", "correlations.lane", "bank"):
+        there, alone = (attrgetter(of)(scorer)[:used] for scorer in (together, single))
+        assert np.array_equal(there, alone), of
+        assert len(set(there.tolist())) > 1 or of == "bank", of
+    shared = {id(info.metric) for info in together.info if info is not None}
+    assert len(shared) == 3, "all hosts share the names of metrics"
 
 
 @pytest.mark.parametrize("config", [
