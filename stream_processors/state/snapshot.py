@@ -185,8 +185,8 @@ def mark_clean(scorer: Scorer) -> None:
     scorer.removed.clear()
 
 
-def decode(data: bytes) -> BodyWithPredictions:
-    """Check and parse a snapshot.
+def decode(data: bytes | memoryview) -> BodyWithPredictions:
+    """Check and parse a snapshot, whose bytes may also be those of a mapped file that nothing changes.
 
     Raises DamagedSnapshot where the bytes are cut, altered, of another format, or inconsistent.
     """

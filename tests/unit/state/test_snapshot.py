@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import random
 import struct
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -48,6 +50,22 @@ def test_a_base_holds_everything() -> None:
     assert again.episodes == scorer.episodes
     assert scorer.episodes, "an open episode must be part of what is compared"
     assert describe(data)["series"] == 4
+
+
+def test_a_mapped_file_is_read_as_its_bytes_are(tmp_path: Path) -> None:
+    data = encode(fed(["a", "b"]))
+    for content in (data, data[:-1], data[:-1] + b"?"):
+        file = tmp_path / "base.snap"
+        file.write_bytes(content)
+        with file.open("rb") as opened:
+            mapped = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        if content is data:
+            again = Scorer(None, banks)
+            apply(again, decode(mapped))
+            assert encode(again) == data
+        else:
+            with pytest.raises(DamagedSnapshot):
+                decode(mapped)
 
 
 def test_the_bytes_do_not_depend_on_the_order_in_which_series_came_to_be() -> None:
