@@ -628,8 +628,9 @@ class SeasonalBank(Bank):
             message = f"the state of {len(rows)} rows has {len(rows) * self.row_bytes} bytes, not {len(data)}"
             raise ValueError(message)
         block = np.frombuffer(data, self._record)
-        for name, part in self._parts().items():
-            part[rows] = block[name]
+        for some in (slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)):  # read from memory once
+            for name, part in self._parts().items():
+                part[rows[some]] = block[name][some]
 
     def feedback(self, row: int, *, missed: bool) -> None:
         """Make the family that spoke last in this row a quarter louder (missed) or quieter.
