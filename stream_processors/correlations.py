@@ -34,11 +34,12 @@ class Named(Protocol):
 class Correlations:
     """The lanes of a shard's hosts, by the slots of the scoring core.
 
-    ``info`` is the core's own list, by slot; ``rule`` tells a slot's rule.
+    ``info`` is the core's own list, by slot. ``rule_of``, which tells a slot's rule, is not kept: the core's memory would
+    stay where the core itself is dropped, until the cycle is found.
     """
 
-    def __init__(self, info: Sequence[Named | None], rule: Callable[[int], Rule]) -> None:
-        self._info, self._rule = info, rule
+    def __init__(self, info: Sequence[Named | None]) -> None:
+        self._info = info
         self.bank = CorrelationBank()
         self.host = np.full(64, -1, np.int32)
         self.lane = np.full(64, -1, np.int8)
@@ -75,7 +76,9 @@ class Correlations:
             self.host[slot], self.lane[slot] = host, lane
             self.bank.reset_lane(host, lane)
 
-    def watch_together(self, start: int, resources: Sequence[str], taking: NDArray[np.bool_]) -> None:
+    def watch_together(
+        self, start: int, resources: Sequence[str], taking: NDArray[np.bool_], rule_of: Callable[[int], Rule]
+    ) -> None:
         """Slots from ``start`` on have come to hold series of these resources; those ``taking`` part get lanes.
 
         As ``watch`` for one after the other, but for the hosts that are new and whose series follow one another.
@@ -90,7 +93,7 @@ class Correlations:
         heads = [names[at] for at in begins]
         if self._free or len(set(heads)) < len(heads) or not self._host_of.keys().isdisjoint(heads):
             for at, name in zip(chosen.tolist(), names, strict=True):
-                self.watch(start + at, name, self._rule(start + at))
+                self.watch(start + at, name, rule_of(start + at))
             return
         first = self.bank.add_many(len(heads))
         self._resources.extend(heads)
@@ -163,6 +166,7 @@ class Correlations:
         index: IntArray,
         emitted: list[tuple[int, Insight]],
         dirty: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+        rule_of: Callable[[int], Rule],
     ) -> None:
         """Take in events in their order; ``index`` are their places in the batch."""
         mine = index[self.host[slots[index]] >= 0]
@@ -176,11 +180,13 @@ class Correlations:
         dirty[changed[changed >= 0]] = True
         for one in found:
             at = int(mine[one.index])
-            insight = self._tell(episodes, one)
+            insight = self._tell(episodes, one, rule_of)
             if insight is not None:
                 emitted.append((at, insight))
 
-    def _tell(self, episodes: dict[tuple[str, str, str], Episode], one: Break) -> Insight | None:
+    def _tell(
+        self, episodes: dict[tuple[str, str, str], Episode], one: Break, rule_of: Callable[[int], Rule]
+    ) -> Insight | None:
         resource = self._resources[one.host]
         key = ("correlation", resource, "")
         episode = episodes.get(key)
@@ -192,7 +198,7 @@ class Correlations:
             return _revised(episode, "closed", one.at)
         there = {lane: slot for lane, slot in enumerate(self._slot[one.host].tolist()) if slot >= 0}
         names = {lane: info.series for lane, slot in there.items() if (info := self._info[slot]) is not None}
-        rule = self._rule(there[one.lane]) if one.lane in names else None
+        rule = rule_of(there[one.lane]) if one.lane in names else None
         if episode is not None or rule is None or rule.muted(one.at):
             return None
         shares = {names[lane]: round(share, 3) for lane, share in enumerate(one.shares) if share > 0 and lane in names}

@@ -248,7 +248,7 @@ class Scorer:
         self.heard = False
         self.resources: dict[str, dict[str, int]] = {}
         self.info: list[SeriesInfo | None] = []
-        self.correlations = Correlations(self.info, self.rule)
+        self.correlations = Correlations(self.info)
         self.episodes: dict[tuple[str, str, str], Episode] = {}
         self.limited: set[str] = set()
         self.alarm_times: dict[tuple[str, str], int] = {}
@@ -488,7 +488,7 @@ class Scorer:
             self._together(slots, t, interval, taken, None)
         emitted = [*emitted[:limits], *silent.heard, *emitted[limits:]]
         self.correlations.bank.compiled = any(getattr(bank, "compiled", False) for bank in self.banks.values())
-        self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty)
+        self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty, self.rule)
         if self.config.rules:
             self._allow(slots, score, level, part, place, verdicts)
         told = self.memory.apply(slots, t, v, score, part, place, verdicts, families)

@@ -340,7 +340,7 @@ def _equip(scorer: Scorer, start: int, kinds: list[_Kind], fresh: IntArray) -> N
         info, rule = infos[at], kinds[fresh[at]][3]
         scorer.predictions.watch(start + at, info.resource, info.series, info.metric, info.unit, info.dimensions, rule)
     taking = np.array([rule.detector != "off" and rule.correlation for *_, rule in kinds], np.bool_)
-    scorer.correlations.watch_together(start, [info.resource for info in infos], taking[fresh])
+    scorer.correlations.watch_together(start, [info.resource for info in infos], taking[fresh], scorer.rule)
     scorer.open[new], scorer.dirty[new] = False, True
     if scorer.removed:
         scorer.removed.difference_update((info.resource, info.series) for info in infos)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from operator import attrgetter
 
 import numpy as np
@@ -126,6 +128,20 @@ def test_only_the_kept_resources_are_made() -> None:
     assert scorer.resources
     assert all(resource.endswith("3") for resource in scorer.resources)
     assert scorer.series_count() == sum(entry[0].endswith("3") for entry in body.series)
+
+
+def test_the_memory_of_a_scorer_is_free_as_soon_as_it_is_dropped() -> None:
+    scorer = Scorer()
+    apply(scorer, decode(encode(fed(None))))
+    scorer.process(batch([("host-7", "cpu", START + 600_000, 1.0)]))
+    bank = weakref.ref(scorer.banks["seasonal"])
+    gc.collect()
+    gc.disable()
+    try:
+        del scorer
+        assert bank() is None
+    finally:
+        gc.enable()
 
 
 def test_a_delta_holds_what_was_touched_wherever_it_lies_among_many() -> None:
