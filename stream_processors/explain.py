@@ -71,6 +71,7 @@ FAMILIES = {
     "course": "a course or a range not seen so far",
     "level": "shifted level",
     "restlessness": "unusual restlessness",
+    "standstill": "the same value for unusually long",
     "trend": "steady trend",
     "recurrence": "the same hour",
     "group": "the same metric on other hosts",

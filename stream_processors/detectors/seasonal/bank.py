@@ -87,6 +87,9 @@ _LATELY, _LATELY_FEWEST, _LATELY_SHARE = 15 * MINUTE, 5.0, 0.5
 _TAIL_PRIOR, _TAIL_PRIOR_EVENTS = 10.0, 1000.0
 """Weight of these assumptions, in exceedances and in events."""
 _TAIL_MEMORY = 30 * DAY
+_QUANTUM_MOVES, _QUANTUM_RATE, _QUANTUM_SHARE = 3.0, 1 / 60, 0.5
+"""After so many moves, and if more than this share of the values move, the smallest move is a series' resolution, and its
+noise at least the third of these of it: a step of one is then ordinary, one of two is judged by the tail."""
 _TAIL_CUT = 4.0
 """An excess counts as at most this many mean excesses; 0.065 undoes the cut's bias of the shape."""
 _SHAPE_BIAS, _SHAPE_LEAST, _SHAPE_MOST = 0.065, 1e-3, 0.15
@@ -103,6 +106,13 @@ _FACTOR_USUAL, _FACTOR_GROWTH = 1.15, 0.5
 """What a factor exceeds the first of these by counts half again (the second): a fit that is off at what is rare in a day
 is off by more at what is rare in a year."""
 
+_RUN_CUT = 8.0
+"""A run of equal values teaches at most this many times the mean run: one standstill does not make the next ordinary."""
+_RUN_MOVES = 0.5
+"""Of a series that moves less often than this a run is no evidence: how long it lasts depends on too much else."""
+_RUN_POWER = 2.0
+"""Runs are taken for geometric, which real ones are not quite: one must be rarer than a value that pages, by this power."""
+
 _WARM_EVENTS = 60.0
 _LARGEST = 1e100
 """Values are cut here, and so are distances in widths of a range: their squares still fit into a double with room."""
@@ -110,7 +120,8 @@ _GRAIN = 1e-13
 """Differences below this share of a value are rounding, not evidence."""
 
 SINGLE = "single values"
-_FAMILIES = ("spike", "time of day", "time of week", "range", "level", "restlessness")
+_FAMILIES = ("spike", "time of day", "time of week", "range", "level", "restlessness", "standstill")
+_STANDSTILL = _FAMILIES.index("standstill")
 _CHANNELS = (
     # family, weight
     (0, 0.5),  # distance from what is expected
@@ -152,6 +163,7 @@ _COLUMNS = (
     *("unexplained", "lately", "rare_day", "rare_pair", "tail_factor", "pair_factor", "rare_days"),
     *("tenth", "hundredth"),
     *("width", "width_up", "width_down"),
+    *("run", "run_told", "moves", "runs", "run_on", "quantum"),
     *(f"gain{i}" for i in range(len(_FAMILIES))),
     "kind",
 )
@@ -197,7 +209,7 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     families: ClassVar[tuple[str, ...]] = _FAMILIES
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
         [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
@@ -350,10 +362,10 @@ class SeasonalBank(Bank):
         # --- what the season says -----------------------------------------------------------------
         day, of_day = _divided(timestamps, 86_400_000)
         day_bin, into_bin = _divided(of_day, _HALF_HOUR)
-        week_bin = _DAY_BINS + _divided(day + 3, 7)[1] * 24 + of_day // 3_600_000
+        hour = _divided(day + 3, 7)[1] * 24 + of_day // 3_600_000
         # Places in the tables as one number: NumPy takes and puts by one index much faster than by two.
         bins, visits, table = self._bins.reshape(-1), self._visits.reshape(-1), rows * _BINS
-        day_place, week_place = table + day_bin, table + week_bin
+        day_place, week_place = table + day_bin, table + _DAY_BINS + hour
         day_mean, week_mean = bins.take(day_place), bins.take(week_place)
         day_visits = visits.take(day_place).astype(np.float64)
         # Between the middles of two known half-hours the expectation is a straight line.
@@ -393,21 +405,30 @@ class SeasonalBank(Bank):
         for channel, name, memory in ((1, "day_rest", HOUR / 4), (2, "day_rest_slow", 4 * HOUR)):
             column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
             r[channel] = np.where(by_day_known, column[name], 0.0)
-        r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
+        by_week = v - slow - week_mean
+        r[3] = np.where(by_week_known, by_week, 0.0)
 
         # --- single values: what no predictor explains --------------------------------------------
+        plain = rest - column["mean0"]
+        # What begins or ends within an hour of the week lies between the means of this one and its neighbours.
+        for other in ((hour + _WEEK_BINS - 1) % _WEEK_BINS, (hour + 1) % _WEEK_BINS):
+            near = table + _DAY_BINS + other
+            by_week = np.where(visits.take(near) > 0, _smallest(by_week, v - slow - bins.take(near)), by_week)
         unexplained = _smallest(
-            rest - column["mean0"],
+            plain,
             rest - column["mean1"],
             rest - column["mean_fast"],
-            np.where(belief > 0.0, day_rest, rest - column["mean0"]),
+            np.where(belief > 0.0, day_rest, plain),
+            np.where(by_week_known, by_week, plain),
         )
         unexplained = np.where(settled & (np.abs(unexplained) > grain), unexplained, 0.0)
         pair = _smallest(unexplained, column["unexplained"])
         scale = _scale(column, lapse, interval, n)
         column["unexplained"][:] = unexplained
         tails = s[_TAILS : _TAILS + 2 * len(_TAIL_PARTS)].reshape(2, len(_TAIL_PARTS), -1)
-        one, two = _rarity(tails, np.stack((unexplained, pair)), np.stack((np.ones(len(rows)), scale)), lapse, n)
+        restless = column["moves"] >= np.maximum(_QUANTUM_MOVES, _QUANTUM_RATE * column["one_events"])
+        least = _QUANTUM_SHARE * np.where(restless, column["quantum"], 0.0)
+        one, two = _rarity(tails, np.stack((unexplained, pair)), np.stack((np.ones(len(rows)), scale)), least, lapse, n)
 
         # --- means over five time scales ----------------------------------------------------------
         column["mean_fast"] += np.maximum(0.2, first_gain) * (bounded_rest - column["mean_fast"])
@@ -423,6 +444,7 @@ class SeasonalBank(Bank):
         for name, memory in (("step_short", HOUR / 2), ("step_long", 16 * HOUR)):
             column[name] += np.maximum(_blend(lapse, memory), first_gain) * (step - column[name])
         r[12] = column["step_short"] - column["step_long"]
+        _count_run(column, np.where(new, np.inf, np.abs(bounded - column["previous"])), grain, lapse)
         column["previous"][:] = bounded
 
         # --- how well the season has predicted, against the plain mean ----------------------------
@@ -510,6 +532,12 @@ class SeasonalBank(Bank):
             single[few] = np.minimum(alone * (gains[0, few] if moved_gains else 1.0), 1.0)
         strength = np.minimum(np.maximum(slow_strength, single), _BAR_TOP)
         strength = np.where(strength >= 1e-6, strength, 0.0)
+        still = np.zeros(len(rows))
+        few = np.flatnonzero(_may_stand(column, interval, days_known))
+        if len(few) and _STANDSTILL not in self._without:
+            standing = _standing({name: column[name][few] for name in ("run", "moves", "runs", "run_on")}, interval[few])
+            standing = np.minimum(standing * (gains[_STANDSTILL, few] if moved_gains else 1.0), _PAIR_MOST)
+            still[few] = np.where(standing >= 0.5, standing, 0.0)
         _close_day(column, time, age, interval, evidence, one, two)
 
         # --- one report per incident; what comes at this hour every day is none -----------------------
@@ -521,7 +549,10 @@ class SeasonalBank(Bank):
         daily = _BAR_RISE * self._daily(
             column["hour_peak"], rows, count, timestamps, elapsed, level, (before, day_bin, after)
         )
-        above, habit = strength > bar, strength <= daily
+        # How long runs usually are is known: no half-hour gets used to them as well. A run that goes on is told once.
+        told = (still > strength) & (column["run_told"] > 0.0)
+        strength, level = np.maximum(strength, still), np.maximum(level, still)
+        above, habit = (strength > bar) & ~told, strength <= daily
         waited = column["waited"]
         np.copyto(waited, 0.0, where=level < CALM_LEVEL)
         incidents = np.flatnonzero((level >= 0.5) & ~habit)  # few go on at a time
@@ -532,6 +563,7 @@ class SeasonalBank(Bank):
         above[incidents[late]] = True
         reported = above[incidents]
         waited[incidents] = np.where(reported, -1.0, waiting)
+        column["run_told"][incidents] += reported & (still[incidents] > 0.0)
         raised = np.maximum(bar[incidents], _BAR_RISE * strength[incidents])
         bar[incidents] = np.where(reported, raised, bar[incidents])
         score = np.where(level < 0.5, level, np.floor(_GRADES * level) / _GRADES)
@@ -539,7 +571,7 @@ class SeasonalBank(Bank):
         score[incidents[holds & ~late]] = _HELD
 
         # --- explanation ------------------------------------------------------------------------------
-        shares = _shares(column, spoken, slow_strength, single, level)
+        shares = _shares(column, spoken, slow_strength, single, still, level)
         tail = _calibrated(column, strength, warming)
         expected = season + recent
         width_low, width_high = _band(column, v, bounded, expected, lapse, first_gain)
@@ -749,24 +781,69 @@ def _scale(column: dict[str, FloatArray], lapse: FloatArray, interval: FloatArra
     return scale
 
 
+def _count_run(column: dict[str, FloatArray], step: FloatArray, grain: FloatArray, lapse: FloatArray) -> None:
+    """Count the values that equal the one before them; a run of them is learned once it is over.
+
+    ``step`` is the distance of both, infinite for a first value. The least one is the series' resolution.
+    """
+    same, quantum = step <= grain, column["quantum"]
+    np.copyto(quantum, step, where=~same & (step < np.where(quantum > 0.0, quantum, np.inf)))
+    run, moves, runs, run_on = (column[name] for name in ("run", "moves", "runs", "run_on"))
+    kept = 1.0 - _blend(lapse, _TAIL_MEMORY)
+    for counted in (moves, runs, run_on):
+        counted *= kept
+    over = ~same & (run > 0.0)
+    most = _RUN_CUT * (run_on + 1.0) / (runs + 1.0)
+    run_on += np.where(over, np.minimum(run - 1.0, most), 0.0)
+    runs += over
+    moves += ~same
+    run[:] = np.where(same, run + 1.0, 0.0)
+    column["run_told"] *= same
+
+
+def _may_stand(column: dict[str, FloatArray], interval: FloatArray, days: FloatArray) -> NDArray[np.bool_]:
+    """Whether a series whose values repeat, as a rule, at most every other time has not moved for a while.
+
+    After a day without a move it is one that stands still.
+    """
+    run, fewest = column["run"], np.maximum(_RUN_MOVES * column["one_events"], _WARM_EVENTS)
+    may: NDArray[np.bool_] = (run >= 2.0) & (column["moves"] >= fewest) & (run * interval <= DAY) & (days >= _KNOWN)
+    return may
+
+
+def _standing(column: dict[str, FloatArray], interval: FloatArray) -> FloatArray:
+    """Level of the present run of equal values.
+
+    It begins and goes on with constant probabilities, that is, its length is geometric; both are estimated with one
+    success and one failure more than were counted (Laplace's rule of succession).
+    """
+    runs, run_on = column["runs"], column["run_on"]
+    begins, goes_on = (runs + 1.0) / (column["moves"] + 2.0), (run_on + 1.0) / (run_on + runs + 2.0)
+    rarity = -_log(begins) - (column["run"] - 1.0) * _log(goes_on)
+    level: FloatArray = 0.5 / _RUN_POWER * rarity / _log(np.maximum(_RARE / np.maximum(interval, 1.0), 2.0))
+    return level
+
+
 def _farther(factor: FloatArray) -> FloatArray:
     """By how much a value of a year must be rarer than its tail says, where one of a day must be by this factor."""
     farther: FloatArray = np.maximum(factor, 1.0) + _FACTOR_GROWTH * np.maximum(factor - _FACTOR_USUAL, 0.0)
     return farther
 
 
-def _rarity(tails: FloatArray, residual: FloatArray, scale: FloatArray, lapse: FloatArray, n: FloatArray) -> FloatArray:
+def _rarity(
+    tails: FloatArray, residual: FloatArray, scale: FloatArray, least: FloatArray, lapse: FloatArray, n: FloatArray
+) -> FloatArray:
     """Minus the logarithm of the probability of a residual in its tail, on one side, 0 inside; learns the tail.
 
     ``tails`` has shape (tails, parts, n), ``residual``, the result, and ``scale``, by which the mean square of the
-    moment exceeds the usual one, have shape (tails, n).
+    moment exceeds the usual one, have shape (tails, n). The noise is taken for at least ``least``.
 
     Peaks over a threshold with a generalised Pareto tail fitted by its first two moments
     (Hosking & Wallis, Technometrics 29, 1987), one for both sides.
     """
     noise, count = tails[:, 0], tails[:, 1]
     ready = (noise > 0.0) & (n > _WARM_EVENTS)
-    size = np.abs(residual) / np.sqrt(np.where(noise > 0.0, noise * scale, 1.0))
+    size = np.abs(residual) / np.sqrt(np.maximum(np.where(noise > 0.0, noise * scale, 1.0), least * least))
     excess = np.where(ready, size - _TAIL_START, 0.0)
     rarity = np.zeros(residual.shape)
     tail, at = _places(excess > 0.0)  # few are
@@ -846,19 +923,26 @@ def _learn_day(
 
 
 def _shares(
-    column: dict[str, FloatArray], spoken: FloatArray, slow: FloatArray, single: FloatArray, level: FloatArray
+    column: dict[str, FloatArray],
+    spoken: FloatArray,
+    slow: FloatArray,
+    single: FloatArray,
+    still: FloatArray,
+    level: FloatArray,
 ) -> FloatArray:
     """Share of each family in the level, shape (families, n); remembers which one spoke last."""
     shares = spoken.copy()
     total = np.zeros(len(level))
     for share in shares:
         total += share
-    by_single = np.zeros(len(level))
-    few = np.flatnonzero(single > slow)
-    by_single[few] = (single[few] - slow[few]) / single[few]
-    np.copyto(by_single, 1.0, where=~(total > 0.0))
-    shares *= (1.0 - by_single) / np.where(total > 0.0, total, 1.0)
-    shares[0] += by_single
+    by_one = np.zeros(len(level))  # by a single value or a standstill
+    one = np.maximum(single, still)
+    few = np.flatnonzero(one > slow)
+    by_one[few] = (one[few] - slow[few]) / one[few]
+    np.copyto(by_one, 1.0, where=~(total > 0.0))
+    shares *= (1.0 - by_one) / np.where(total > 0.0, total, 1.0)
+    shares[0] += np.where(still > single, 0.0, by_one)
+    shares[_STANDSTILL] += np.where(still > single, by_one, 0.0)
     shares *= level > 0.0
     few = np.flatnonzero(level >= 0.15)
     column["kind"][few] = shares[:, few].argmax(axis=0) + 1.0

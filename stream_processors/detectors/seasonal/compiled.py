@@ -68,14 +68,21 @@ from stream_processors.detectors.seasonal.bank import (
     _MEMORY,
     _N,
     _PAIR_MOST,
+    _QUANTUM_MOVES,
+    _QUANTUM_RATE,
+    _QUANTUM_SHARE,
     _QUIET,
     _RARE,
+    _RUN_CUT,
+    _RUN_MOVES,
+    _RUN_POWER,
     _SCALES,
     _SEASON_MEMORY,
     _SHAPE_BIAS,
     _SHAPE_LEAST,
     _SHAPE_MOST,
     _SMOOTH,
+    _STANDSTILL,
     _TAIL_CUT,
     _TAIL_MEAN,
     _TAIL_MEMORY,
@@ -88,6 +95,7 @@ from stream_processors.detectors.seasonal.bank import (
     _VISITS_WEEK,
     _WARM_EVENTS,
     _WEEK_BIN,
+    _WEEK_BINS,
     _YOUNG,
     DAY,
     HOUR,
@@ -118,14 +126,17 @@ _TAIL_FACTOR, _PAIR_FACTOR = _AT["tail_factor"], _AT["pair_factor"]
 _STARTS, _RATES, _ASSUMED = (tuple(float(one) for one in column[:, 0]) for column in (_TAIL_START, _TAIL_RATE, _TAIL_MEAN))
 _TENTH, _HUNDREDTH = _AT["tenth"], _AT["hundredth"]
 _WIDTH, _WIDTH_UP, _WIDTH_DOWN = _AT["width"], _AT["width_up"], _AT["width_down"]
+_RUN, _RUN_TOLD, _MOVES, _RUNS, _RUN_ON, _QUANTUM = (
+    _AT[n] for n in ("run", "run_told", "moves", "runs", "run_on", "quantum")
+)
 _FAMILY_OF = tuple(family for family, _ in _CHANNELS)
 _WEIGHTS = tuple(weight for _, weight in _CHANNELS)
 _KINDS = len(_FAMILIES)
 _DECADE = -math.log(10.0)
 
 # What passes from the first kernel to the second: arguments of logarithms (the channels first) ...
-_LOG_SHARE, _LOG_WANTED, _LOG_ORDINARY = _N, _N + 2, _N + 3
-_LOGS = _N + 4
+_LOG_SHARE, _LOG_WANTED, _LOG_ORDINARY, _LOG_BEGINS, _LOG_GOES_ON = _N, _N + 2, _N + 3, _N + 4, _N + 5
+_LOGS = _N + 6
 # ... of exponentials ...
 _EXP_SHARES, _EXP_KEPT, _EXPS = range(3)
 # ... of the exponentials of what the second kernel itself moves ...
@@ -133,7 +144,7 @@ _MARK_TENTH, _MARK_HUNDREDTH, _MARK_UP, _MARK_DOWN = range(4)
 _MARKS = (_TENTH, _HUNDREDTH, _WIDTH_UP, _WIDTH_DOWN)
 # ... and plain numbers; shape and beyond are two each, of single values and of pairs.
 (_H_N, _H_V, _H_BOUNDED, _H_EXPECTED, _H_LAPSE, _H_ELAPSED, _H_AGE, _H_SHAPE) = range(8)
-_H_BEYOND, _H_INTERVAL, _HAVE = 9, 11, 12
+_H_BEYOND, _H_INTERVAL, _H_RUN, _HAVE = 9, 11, 12, 13
 
 _jit: Callable[[Any], Any] = numba.njit(cache=True, error_model="numpy", fastmath=False)
 _part: Callable[[Any], Any] = numba.njit(error_model="numpy", fastmath=False)
@@ -203,14 +214,14 @@ def _py_farther(factor: float) -> float:
 
 
 def _py_tail(
-    s: FloatArray, number: int, residual: float, scale: float, lapse: float, n: float
+    s: FloatArray, number: int, residual: float, scale: float, least: float, lapse: float, n: float
 ) -> tuple[float, float, float, bool]:
     """As ``bank._rarity``, but for the logarithms: growth, share beyond, shape, and whether it lies beyond."""
     at = _TWO if number else _ONE
     start, rate, mean = _STARTS[number], _RATES[number], _ASSUMED[number]
     noise = s[at]
     ready = noise > 0.0 and n > _WARM_EVENTS
-    size = abs(residual) / math.sqrt(noise * scale if noise > 0.0 else 1.0)
+    size = abs(residual) / math.sqrt(_most(noise * scale if noise > 0.0 else 1.0, least * least))
     excess = size - start if ready else 0.0
     beyond = excess > 0.0
     events, sum1, sum2 = s[at + 2], s[at + 3], s[at + 4]
@@ -299,7 +310,8 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             # what the season says
             of_day = stamp_ms % 86_400_000
             day_bin = of_day // _HALF_HOUR
-            week_bin = _DAY_BINS + (stamp_ms // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
+            hour = (stamp_ms // 86_400_000 + 3) % 7 * 24 + of_day // 3_600_000
+            week_bin = _DAY_BINS + hour
             day_mean, week_mean = bins[row, day_bin], bins[row, week_bin]
             day_visits, week_visits = float(visits[row, day_bin]), float(visits[row, week_bin])
             earlier = (of_day - 900_000) // _HALF_HOUR % _DAY_BINS
@@ -330,7 +342,8 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             s[_DAY_REST_SLOW] += _blend(lapse, 4 * HOUR) * (bounded_day_rest - s[_DAY_REST_SLOW])
             r[1] = s[_DAY_REST] if by_day_known else 0.0
             r[2] = s[_DAY_REST_SLOW] if by_day_known else 0.0
-            r[3] = v - slow - week_mean if by_week_known else 0.0
+            by_week = v - slow - week_mean
+            r[3] = by_week if by_week_known else 0.0
             r[4] = _beyond(v, low, high, grain)
             r[5] = _beyond(rest, s[_LOW_REST], s[_LOW_REST + 1], grain)
 
@@ -338,7 +351,14 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             plain = rest - s[_MEAN]
             a, b = rest - s[_MEAN + 1], rest - s[_MEAN_FAST]
             c = day_rest if belief > 0.0 else plain
-            unexplained = _nearest(_least(_least(_least(plain, a), b), c), _most(_most(_most(plain, a), b), c))
+            for other in ((hour + _WEEK_BINS - 1) % _WEEK_BINS, (hour + 1) % _WEEK_BINS):
+                near = _DAY_BINS + other
+                if visits[row, near] > 0:
+                    beside = v - slow - bins[row, near]
+                    by_week = _nearest(_least(by_week, beside), _most(by_week, beside))
+            d = by_week if by_week_known else plain
+            lowest = _least(_least(_least(_least(plain, a), b), c), d)
+            unexplained = _nearest(lowest, _most(_most(_most(_most(plain, a), b), c), d))
             unexplained = unexplained if settled and abs(unexplained) > grain else 0.0
             before = s[_UNEXPLAINED]
             pair = _nearest(_least(unexplained, before), _most(unexplained, before))
@@ -348,9 +368,11 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             squared = _least(before * before, 25.0 * noise if noise > 0.0 else np.inf)
             s[_RECENTLY] = lately + (gain * (squared - lately) if n > 5.0 else 0.0)
             s[_UNEXPLAINED] = unexplained
+            restless = s[_MOVES] >= _most(_QUANTUM_MOVES, _QUANTUM_RATE * s[_ONE + 1])
+            least = _QUANTUM_SHARE * (s[_QUANTUM] if restless else 0.0)
             for tail in range(2):
                 growth, share, shape, beyond = _tail(
-                    s, tail, pair if tail else unexplained, scale if tail else 1.0, lapse, n
+                    s, tail, pair if tail else unexplained, scale if tail else 1.0, least, lapse, n
                 )
                 growths[tail, i] = growth
                 logs[_LOG_SHARE + tail, i] = share
@@ -373,6 +395,30 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             s[_STEP_SHORT] += _most(_blend(lapse, HOUR / 2), first_gain) * (step - s[_STEP_SHORT])
             s[_STEP_LONG] += _most(_blend(lapse, 16 * HOUR), first_gain) * (step - s[_STEP_LONG])
             r[12] = s[_STEP_SHORT] - s[_STEP_LONG]
+
+            # a run of equal values; it is learned once it is over
+            step = np.inf if new else abs(bounded - s[_PREVIOUS])
+            same = step <= grain
+            kept = 1.0 - _blend(lapse, _TAIL_MEMORY)
+            s[_MOVES] *= kept
+            s[_RUNS] *= kept
+            s[_RUN_ON] *= kept
+            if same:
+                s[_RUN] += 1.0
+            else:
+                if s[_RUN] > 0.0:
+                    most = _RUN_CUT * (s[_RUN_ON] + 1.0) / (s[_RUNS] + 1.0)
+                    s[_RUN_ON] += _least(s[_RUN] - 1.0, most)
+                    s[_RUNS] += 1.0
+                s[_MOVES] += 1.0
+                s[_RUN] = s[_RUN_TOLD] = 0.0
+                if step < (s[_QUANTUM] if s[_QUANTUM] > 0.0 else np.inf):
+                    s[_QUANTUM] = step
+            fewest = _most(_RUN_MOVES * s[_ONE + 1], _WARM_EVENTS)
+            stands = s[_RUN] >= 2.0 and s[_MOVES] >= fewest and s[_RUN] * interval <= DAY and age >= _KNOWN * DAY
+            logs[_LOG_BEGINS, i] = (s[_RUNS] + 1.0) / (s[_MOVES] + 2.0) if stands else 1.0
+            logs[_LOG_GOES_ON, i] = (s[_RUN_ON] + 1.0) / (s[_RUN_ON] + s[_RUNS] + 2.0) if stands else 1.0
+            have[_H_RUN, i] = s[_RUN] if stands else 0.0
             s[_PREVIOUS] = bounded
 
             # how well the season has predicted, against the plain mean
@@ -508,6 +554,11 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             single = _least(single * loud[0], 1.0)
             strength = _least(_most(slow_strength, single), _BAR_TOP)
             strength = strength if strength >= 1e-6 else 0.0
+            still = 0.0
+            if have[_H_RUN, i] > 0.0:
+                rarity = -logs[_LOG_BEGINS, i] - (have[_H_RUN, i] - 1.0) * logs[_LOG_GOES_ON, i]
+                still = _least(0.5 / _RUN_POWER * rarity / wanted * loud[_STANDSTILL], _PAIR_MOST)
+                still = still if still >= 0.5 else 0.0
 
             # the end of a day
             s[_RARE_DAY], s[_RARE_PAIR] = _most(s[_RARE_DAY], one), _most(s[_RARE_PAIR], two)
@@ -542,7 +593,9 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             s[_HOUR_PEAK] = _most(s[_HOUR_PEAK], level)
             most = _most(float(daily[(half_hour - 1) % _DAY_BINS]), float(daily[half_hour % _DAY_BINS]))
             most = _most(most, float(daily[(half_hour + 1) % _DAY_BINS]))
-            above, habit = strength > s[_BAR], strength <= _BAR_RISE * most
+            told = still > strength and s[_RUN_TOLD] > 0.0
+            strength, level = _most(strength, still), _most(level, still)
+            above, habit = strength > s[_BAR] and not told, strength <= _BAR_RISE * most
             incident = level >= 0.5 and not habit
             waits = incident and not above and s[_WAITED] >= 0.0
             if level < CALM_LEVEL:
@@ -552,6 +605,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 above = s[_WAITED] >= _BAR_START
             if incident and above:
                 s[_WAITED], s[_BAR] = -1.0, _most(s[_BAR], _BAR_RISE * strength)
+                s[_RUN_TOLD] += 1.0 if still > 0.0 else 0.0
             score = level if level < 0.5 else math.floor(_GRADES * level) / _GRADES
             score = _least(score, _HABIT if habit else 1.0)
             score = score if above else _HELD if waits else 0.0
@@ -560,14 +614,15 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             total = 0.0
             for family in range(_KINDS):
                 total += s[_SHARE + family]
-            by_single = (single - slow_strength) / single if single > slow_strength else 0.0
-            by_single = by_single if total > 0.0 else 1.0
-            scale = (1.0 - by_single) / (total if total > 0.0 else 1.0)
+            at_once = _most(single, still)
+            by_one = (at_once - slow_strength) / at_once if at_once > slow_strength else 0.0
+            by_one = by_one if total > 0.0 else 1.0
+            scale = (1.0 - by_one) / (total if total > 0.0 else 1.0)
             spoken = 0
             for family in range(_KINDS):
                 share = s[_SHARE + family] * scale
-                if family == 0:
-                    share += by_single
+                if family == (_STANDSTILL if still > single else 0):
+                    share += by_one
                 share *= 1.0 if level > 0.0 else 0.0
                 shares[i, family] = share
                 if share > shares[i, spoken]:

@@ -68,20 +68,23 @@ def test_rows_stepped_together_and_one_by_one_give_the_same_bits(compiled, seed,
     seed=st.integers(0, 2**32 - 1),
     series=st.integers(1, 40),
     cadence=st.sampled_from([1000, MINUTE, HOUR, 6 * HOUR]),
-    kind=st.sampled_from(["heavy", "sparse", "whole", "wild"]),
+    kind=st.sampled_from(["heavy", "sparse", "whole", "wild", "standing"]),
 )
 def test_the_compiled_path_gives_the_bits_of_numpy(seed, series, cadence, kind):
     pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     rng = np.random.default_rng(seed)
     plain, compiled = SeasonalBank(series, compiled=False), SeasonalBank(series, compiled=True)
     stamps = START + rng.integers(0, 1000, series)
-    for _ in range(250):
+    values = np.zeros(series)
+    for number in range(250):
         stamps = stamps + rng.integers(0, 2 * cadence, series)
-        values = rng.standard_t(2, series) * 10.0 ** rng.integers(-6, 9)
+        before, values = values, rng.standard_t(2, series) * 10.0 ** rng.integers(-6, 9)
         if kind == "sparse":
             values *= rng.random(series) < 0.1
         elif kind == "whole":
             values = np.round(rng.standard_t(2, series))
+        elif kind == "standing":
+            values = np.where(rng.random(series) < (0.1 if number < 150 else 0.97), before, values)
         elif kind == "wild" and rng.random() < 0.05:
             values *= 10.0 ** rng.integers(-320, 300)
         order = rng.permutation(series)[: rng.integers(1, series + 1)]
@@ -357,6 +360,101 @@ def test_the_family_that_speaks_fits_the_fault(ordinary):
     assert seen[families.index("level")] > 0.1
     seen = run(quick(12), stamps[:end], flat[:end]).evidence[at + 48].mean(axis=0)
     assert {families[one] for one in seen.argsort()[-2:]} == {"time of day", "level"}
+
+
+# ------------------------------------------------------------------ standstills, steps of one, weeks
+
+
+STANDSTILL = SeasonalBank.families.index("standstill")
+
+
+def still(told):
+    """Pages that are about a value that does not change."""
+    return told.pages & (told.evidence.argmax(axis=2) == STANDSTILL)
+
+
+def unrhythmic(days):
+    stamps = times(days * 288, FIVE)
+    return stamps, 50 + noise("gaussian", (len(stamps), 12), np.random.default_rng(8))
+
+
+def frozen(values, begin, samples):
+    """Stands still at an ordinary value, which is no evidence by itself."""
+    values = values.copy()
+    values[begin : begin + samples] = 50.25
+    return values
+
+
+@pytest.mark.parametrize("compiled", PATHS)
+def test_a_value_that_stops_changing_is_one_high_report_within_three_hours(compiled):
+    stamps, values = unrhythmic(6)
+    at, samples = 5 * 288, 144
+    told = run(SeasonalBank(12, compiled=compiled), stamps, frozen(values, at, samples))
+    pages = told.pages[at + 1 : at + samples]
+    assert (pages.sum(axis=0) == 1).all()
+    assert (pages.argmax(axis=0) < 36).all()
+    assert (pages == still(told)[at + 1 : at + samples]).all()
+    assert (told.score[at:] < 0.75).all()  # HIGH, never CRITICAL
+    goes_on = told.level[at + 1 : at + samples] >= 0.5
+    assert (goes_on.sum(axis=0) >= samples - 40).all()  # the incident ends with the run, not with its report
+
+
+def test_a_series_that_stands_still_for_good_is_reported_once_and_then_constant():
+    stamps, values = unrhythmic(40)
+    at = 5 * 288
+    told = run(quick(12), stamps, frozen(values, at, len(values) - at))
+    assert (told.pages[at:].sum(axis=0) == 1).all()
+    assert told.level[at + 289 :].max() < 0.5
+
+
+def test_standstills_that_are_usual_page_nobody():
+    rng = np.random.default_rng(9)
+    stamps = times(12 * 288, FIVE)
+    moment = stamps % DAY
+    busy = (moment >= 6 * HOUR) & (moment < 20 * HOUR)
+    slow = np.cumsum(rng.normal(0, 0.05, len(stamps)))
+    values = np.stack(
+        [
+            np.where(busy, 30 + 5 * rng.normal(size=len(stamps)), 0.0),  # idle at night
+            np.round(rhythm(stamps) + 0.2 * rng.normal(size=len(stamps))),  # coarse, so mostly the same
+            np.round(slow),
+            np.repeat(rng.normal(size=len(stamps) // 6), 6),  # a value of half an hour, told six times
+            rng.poisson(0.7, len(stamps)) * 1.0,
+        ],
+        axis=1,
+    )
+    told = run(quick(values.shape[1]), stamps, values)
+    assert not still(told).any()
+
+
+def test_one_standstill_does_not_hide_the_next():
+    stamps, values = unrhythmic(12)
+    one, two = 5 * 288, 11 * 288
+    told = run(quick(12), stamps, frozen(frozen(values, one, 144), two, 144))
+    assert still(told)[two : two + 144].any(axis=0).all()
+
+
+def test_steps_of_one_between_two_neighbouring_values_are_ordinary_and_a_step_of_five_is_not():
+    rng = np.random.default_rng(4)
+    stamps = times(5 * 1440)
+    values = 35.0 + (rng.random((len(stamps), 12)) < 0.1)
+    at = 4 * 1440
+    values[at : at + 2] += 5.0
+    told = run(quick(12), stamps[: at + 60], values[: at + 60])
+    assert not told.pages[:at].any()
+    assert told.pages[at : at + 2].any(axis=0).all()
+
+
+def test_what_happens_every_week_is_no_sudden_value_from_the_third_week_on():
+    rng = np.random.default_rng(6)
+    stamps = times(28 * 288, FIVE)
+    weekend = (stamps // DAY + 3) % 7 >= 5
+    values = np.where(weekend, 5.0, 40.0 + 4 * rhythm(stamps))[:, None] + rng.normal(0, 1, (len(stamps), 12))
+    told = run(quick(12), stamps, values)
+    week = (stamps - stamps[0]) // (7 * DAY)
+    pages = np.array([told.pages[week == one].sum() for one in range(4)]) / 12
+    assert pages[0] >= 1.0  # the first weekend is news
+    assert pages[2:].max() <= 0.5
 
 
 # ------------------------------------------------------------------ fleets
