@@ -282,13 +282,16 @@ def findings(series: Sequence[Labelled], terrains: Sequence[Terrain], scores: Se
 def half_splits(runs: Mapping[str, Sequence[Sweep]], count: int, seed: int = 0) -> dict[str, Any]:
     """Standard scores of random halves of the series with what the other half chose.
 
-    ``runs`` has each detector's sweeps in the same order. A detector's entry chooses its threshold;
-    ``chosen`` chooses the detector too. Mean, standard deviation and least over ``count`` splits.
+    ``runs`` has each detector's sweeps in the same order. A detector's entry chooses its threshold, and in
+    ``own`` nothing; ``chosen`` chooses the detector too, the first of equally good ones, ``choices`` times each.
+    Mean, standard deviation and least over ``count`` splits.
     """
     size = len(next(iter(runs.values())))
     rng = np.random.default_rng(seed)
     told: dict[str, list[float]] = {name: [] for name in runs}
+    own: dict[str, list[float]] = {name: [] for name in runs}
     chosen: list[float] = []
+    choices = dict.fromkeys(runs, 0)
     for _ in range(count):
         order = rng.permutation(size)
         here, there = order[: size // 2], order[size // 2 :]
@@ -298,12 +301,17 @@ def half_splits(runs: Mapping[str, Sequence[Sweep]], count: int, seed: int = 0) 
             judged = standing([sweeps[n] for n in there], "standard", learned.threshold) if learned else None
             if learned and judged and not math.isnan(learned.score) and not math.isnan(judged.score):
                 told[name].append(judged.score)
+                own[name].append(standing([sweeps[n] for n in there], "standard", DEFAULT).score)
                 known[name] = (learned.score, judged.score)
         if known:
-            chosen.append(max(known.values())[1])
+            name = max(known, key=lambda name: known[name][0])
+            chosen.append(known[name][1])
+            choices[name] += 1
     return {
         "detectors": {name: _spread(scores) for name, scores in told.items()},
+        "own": {name: _spread(scores) for name, scores in own.items()},
         "chosen": _spread(chosen) if len(runs) > 1 else None,
+        "choices": choices,
     }
 
 
