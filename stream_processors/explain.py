@@ -53,6 +53,8 @@ def _wait(score: float) -> float:
 
 BOUND = "configured bound"
 """What speaks where a bound of the configuration decided."""
+STANDSTILL = "standstill"
+"""The family that speaks of a value which stops changing."""
 UNKNOWN = "not known yet"
 BY_BOUND = "not judged, a configured bound decides"
 BY_SOURCE = "not judged, its source decides"
@@ -71,7 +73,7 @@ FAMILIES = {
     "course": "a course or a range not seen so far",
     "level": "shifted level",
     "restlessness": "unusual restlessness",
-    "standstill": "the same value for unusually long",
+    STANDSTILL: "the same value for unusually long",
     "trend": "steady trend",
     "recurrence": "the same hour",
     "group": "the same metric on other hosts",
@@ -134,6 +136,9 @@ def anomaly(episode: Episode, *, worse: bool = False) -> str:
         return f"{name} {verb} {observed}, unusual for this series, {since}."
     low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
     if episode.expected_low <= episode.observed <= episode.expected_high:
+        if episode.evidence and max(episode.evidence, key=lambda one: episode.evidence[one]) == STANDSTILL:
+            noticed = f"noticed {moment(episode.opened_at)}"
+            return f"{name} stands still for unusually long, {noticed}; it stays at {observed}, expected {low} to {high}."
         moves = "got worse and moves" if worse else "moves"
         return f"{name} {moves} unusually {since}; its value, {observed}, is within the expected {low} to {high}."
     where, edge = ("above", high) if episode.observed > episode.expected_high else ("below", low)

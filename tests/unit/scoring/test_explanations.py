@@ -93,6 +93,8 @@ def faulty(
         values[at:] += np.linspace(0, size * noise, len(values) - at)
     elif fault == "restless":
         values[at : at + 60] += size * noise * np.where(np.arange(60) % 2, 1, -1)
+    elif fault == "frozen":
+        values[at : at + 60] = base + noise / 4
     elif fault == "rhythm":
         values[at : at + 100] = base - daily * np.sin(2 * np.pi * np.arange(100) / 288 + 1.4)
     return [(resource, metric, t, float(v), unit) for t, v in zip(times, values, strict=True)]
@@ -124,6 +126,7 @@ def found() -> tuple[Insight, ...]:
     verdict = Feedback("web-1", "diskIO", "false-positive", START + 7 * DAY, first.insight_id)
     run([*spikes, verdict, *later])
     run([*spikes, Feedback("web-1", "diskIO", "missed", START + 7 * DAY, first.insight_id), *later])
+    run([*faulty("cache-1", "temperature", None, 41.7, 0.6, "frozen", 0, 14)])
     bounds = DetectorConfig(rules=(Rule(bounds=Bounds(low=5, high=39)),))
     run([*faulty("web-2", "memoryUsage", "Percent", 36, 0.8, "spike", 4, 10)], bounds)
     model = DetectorConfig(rules=(Rule(detector="river.anomaly.GaussianScorer"),))
@@ -184,10 +187,10 @@ def test_thirty_explanations_are_printed_and_cover_what_there_is() -> None:
     for needed in (
         "above the expected", "below the expected", "Lowered because marked as false alarm on", "got worse",
         "Raised because marked as missed on", "configured bound", "back to normal", "stopped reporting",
-        "no longer moves with", "is withdrawn", "it reaches",
+        "no longer moves with", "is withdrawn", "it reaches", "stands still for unusually long",
     ):  # fmt: skip
         assert needed in words, needed
-    for family in ("sudden value", "time of day", "shifted level", "restlessness"):
+    for family in ("sudden value", "time of day", "shifted level", "restlessness", "the same value"):
         assert family in words, family
 
 
