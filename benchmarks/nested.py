@@ -38,7 +38,8 @@ CONSTANTS: tuple[tuple[str, tuple[str, ...], float], ...] = (
         "visits day", "visits week", "memory", "season memory", "smooth", "fewest", "longest step", "quiet", "day gain",
         "young", "bar rise", "bar start", "bar share", "bar longest", "grades", "lately", "lately share", "tail memory",
         "tail cut", "tail start", "tail prior", "known", "pair most", "factor", "factor step", "factor usual",
-        "factor growth", "loudest", "bar top", "base",
+        "factor growth", "loudest", "bar top", "base", "quantum moves", "quantum rate", "quantum share", "run cut",
+        "run moves", "run power",
     )),
     ("scales", ("_SCALES", "_SCALE_COLUMN"), 2.0),
     ("rare", ("_RARE",), 3.0),  # its logarithm counts
@@ -52,7 +53,8 @@ def settings() -> dict[str, dict[str, Any]]:
         for by, sign in ((1.0 / factor, "/"), (factor, "×")):
             found[f"{name} {sign} {factor:g}"] = {one: _times(getattr(bank, one), by) for one in attributes}
     families = np.array([family for family, _ in bank._CHANNELS])
-    for number, name in enumerate(bank.SeasonalBank.families):
+    for number in np.unique(families).tolist():
+        name = bank.SeasonalBank.families[number]
         for by, sign in ((0.5, "/"), (2.0, "×")):
             found[f"weight of {name} {sign} 2"] = {"_WEIGHTS": np.where(families == number, by, 1.0) * bank._WEIGHTS}
     return found
