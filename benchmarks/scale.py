@@ -286,14 +286,16 @@ def checkpoints(rounds: int) -> dict[str, Any]:
         file.write_bytes(data)
         megabytes = len(data) / 1e6
         del data
-        cpu, wall, mapped = list[float](), list[float](), list[float]()
+        readers: dict[str, Callable[[Path], bytes | memoryview]] = {"read": Path.read_bytes, "mapped": _mapped}
+        cpu: dict[str, list[float]] = {name: [] for name in readers}
+        wall: dict[str, list[float]] = {name: [] for name in readers}
         for _ in range(rounds + 1):
-            for taken, reading in (((cpu, wall), Path.read_bytes), ((mapped, []), _mapped)):
+            for name, reader in readers.items():
                 restored = Scorer(DetectorConfig(max_series=2 * series))
                 began, began_wall = time.process_time(), time.perf_counter()
-                apply(restored, decode(reading(file)))
-                taken[0].append(time.process_time() - began)
-                taken[1].append(time.perf_counter() - began_wall)
+                apply(restored, decode(reader(file)))
+                cpu[name].append(time.process_time() - began)
+                wall[name].append(time.perf_counter() - began_wall)
                 if restored.series_count() != series:
                     raise RuntimeError(f"{restored.series_count()} of {series} series were restored")
                 del restored
@@ -304,9 +306,9 @@ def checkpoints(rounds: int) -> dict[str, Any]:
         "bytes": [sizes[count] for count in TOUCHED],
         **fit(TOUCHED, costs),
         "restoreMegabytes": round(megabytes, 1),
-        "restoreMegabytesPerCpuSecond": round(megabytes / statistics.median(cpu[1:])),
-        "restoreMegabytesPerSecond": round(megabytes / statistics.median(wall[1:])),
-        "restoreMappedMegabytesPerCpuSecond": round(megabytes / statistics.median(mapped[1:])),
+        "restoreMegabytesPerCpuSecond": round(megabytes / statistics.median(cpu["read"][1:])),
+        "restoreMegabytesPerSecond": round(megabytes / statistics.median(wall["read"][1:])),
+        "restoreMappedMegabytesPerCpuSecond": round(megabytes / statistics.median(cpu["mapped"][1:])),
     }
 
 
