@@ -61,8 +61,9 @@ MINUTE = 60_000
 DAY = 86_400_000
 LONGEST_STEP = 2
 """Most minutes by which one event moves the active clock."""
-NEVER = np.iinfo(np.int64).max // 4
-UNSEEN = -NEVER
+NEVER = np.iinfo(np.int32).max
+"""A minute of the active clock that does not come: it is four thousand years away."""
+UNSEEN = -(np.iinfo(np.int64).max // 4)
 SILENCE_SAMPLES = 60
 """Events a series must have shown before its silence is noticed."""
 MISSED_INTERVALS = 3.0
@@ -93,6 +94,14 @@ SERIES_FIELDS = np.dtype(
 """What the core itself keeps of a series, as serialised: last event (epoch ms), events seen, the
 active minute at which it is silent with its whole host and alone, longest recent gap and interval
 (ms), and 0 reporting, 1 silent alone, 2 silent with its host, 3 the same for twice as long."""
+
+
+COLUMN_TYPES = {name: SERIES_FIELDS[name].newbyteorder("=") for name in SERIES_FIELDS.names or ()} | {
+    "due": np.dtype(np.int32),
+    "due_alone": np.dtype(np.int32),
+    "silent": np.dtype(np.int8),
+}
+"""The same in memory, where a million series should take little."""
 
 
 class SeriesInfo(msgspec.Struct, gc=False):
@@ -258,10 +267,7 @@ class Scorer:
         size = 64
         self.row = np.zeros(size, np.int32)
         self.bank = np.full(size, -1, np.int16)
-        self.core = {
-            name: np.zeros(size, np.int8 if name == "silent" else SERIES_FIELDS[name].newbyteorder("="))
-            for name in SERIES_FIELDS.names or ()
-        }
+        self.core = {name: np.zeros(size, kind) for name, kind in COLUMN_TYPES.items()}
         # What rules set is kept by rule, and of a series only its rule's number.
         self.obeyed = np.zeros(size, np.int32)
         self._numbers: dict[int, int] = {}
@@ -637,7 +643,8 @@ class Scorer:
         watched = (count >= SILENCE_SAMPLES) & (usual > 0)
         if self.config.rules:
             watched &= np.array([rule.silence for rule in self._by_number], np.bool_)[self.obeyed[s]]
-        return np.where(watched, active + minutes, NEVER), np.where(watched, active + twice, NEVER)
+        due, alone = (np.where(watched, np.minimum(active + wait, NEVER), NEVER) for wait in (minutes, twice))
+        return due, alone
 
     def _earliest(self, active: int) -> int:
         """The next minute at which a series, or a host for longer, will be silent."""

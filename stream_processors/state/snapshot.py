@@ -240,7 +240,9 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     kept = np.flatnonzero(slots >= 0)
     columns = np.frombuffer(body.columns, SERIES_FIELDS)
     for name, column in scorer.core.items():
-        column[slots[kept]] = columns[name][kept]
+        # Deadlines that do not come were written as larger numbers once.
+        read = np.minimum(columns[name], NEVER) if name.startswith("due") else columns[name]
+        column[slots[kept]] = read[kept]
     for rows in body.banks:
         restore = _RESTORE.get((rows.name, rows.version, rows.row_bytes))
         if restore:
