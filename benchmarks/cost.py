@@ -41,7 +41,7 @@ PRICES = {
 """US dollars."""
 EVENT_BYTES = 190
 """In a KPL record, overhead included."""
-STATE_BYTES = 3216 + 56 + 60
+STATE_BYTES = 3248 + 56 + 60
 """A series in a snapshot: its model, the core's columns, its name."""
 LINK_BYTES, LINKS = 200, 20
 """A snapshot in the shard's pointer; how many it names on average."""

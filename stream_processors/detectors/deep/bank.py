@@ -58,7 +58,7 @@ class DeepBank(SeasonalBank):
     """
 
     name: ClassVar[str] = "deep"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     families: ClassVar[tuple[str, ...]] = tuple("course" if name == "range" else name for name in SeasonalBank.families)
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
         [

@@ -62,8 +62,11 @@ _CLIP = 400.0
 """A channel's calibration takes in at most this many mean squares at once."""
 _LOUDEST = math.log(100.0)
 """The evidence of one channel is bounded: a hundred times the usual size is enough."""
-_DAY_GAIN = 0.2
-"""Weight of the latest day in what an ordinary day reaches."""
+_DAY_GAIN, _WEEK_GAIN = 0.2, 0.3
+"""Weight of the latest day in what an ordinary day or a half-hour of it reaches, and of the latest week in what an hour of
+it reaches: what comes every week is known the third time."""
+_LEVELS = 255.0
+"""What a half-hour or an hour of the week reaches is kept in so many steps, a byte each."""
 _YOUNG = 6.0
 """Added to the divisor of a new series, falling as 1 / (1 + days)."""
 _BAR_RISE, _BAR_TOP = 2.0, 2.0
@@ -74,7 +77,7 @@ _HELD = 0.4375
 """Score of an incident after a calm that the bar holds: MEDIUM. It is reported once it has lasted as long as the bar of a
 new series takes to sink to a half."""
 _HABIT = 0.375
-"""Most that is scored of what is not stronger than this half-hour usually is: LOW, which pages nobody."""
+"""Most that is scored of what is not stronger than this time of the day or week usually is: LOW, which pages nobody."""
 _GRADES = 8.0
 """A report's score is rounded down to a multiple of one over this: by how much a rise happens to overshoot says nothing."""
 
@@ -158,7 +161,7 @@ _COLUMNS = (
     *(f"down{i}" for i in range(_N)),
     *("smooth0", "smooth1", "smooth2"),
     *(f"share{i}" for i in range(len(_FAMILIES))),
-    *("usual", "day_peak", "day_start", "days", "bar", "waited", "hour_peak"),
+    *("usual", "day_peak", "day_start", "days", "bar", "waited", "half_hour_peak", "hour_peak"),
     *(f"{tail}_{part}" for tail in ("one", "two") for part in _TAIL_PARTS),
     *("unexplained", "lately", "rare_day", "rare_pair", "tail_factor", "pair_factor", "rare_days"),
     *("tenth", "hundredth"),
@@ -209,10 +212,10 @@ class SeasonalBank(Bank):
     """
 
     name: ClassVar[str] = "seasonal"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     families: ClassVar[tuple[str, ...]] = _FAMILIES
     _record: ClassVar[np.dtype[np.void]] = np.dtype(
-        [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "<f4", _DAY_BINS)]
+        [("state", "<f8", len(_COLUMNS)), ("bins", "<f8", _BINS), ("visits", "<u2", _BINS), ("reached", "u1", _BINS)]
     )
     row_bytes: ClassVar[int] = _record.itemsize
 
@@ -233,7 +236,7 @@ class SeasonalBank(Bank):
         self._state: FloatArray = np.zeros((0, len(_COLUMNS)))
         self._bins: FloatArray = np.zeros((0, _BINS))
         self._visits: NDArray[np.uint16] = np.zeros((0, _BINS), np.uint16)
-        self._reached: NDArray[np.float32] = np.zeros((0, _DAY_BINS), np.float32)
+        self._reached: NDArray[np.uint8] = np.zeros((0, _BINS), np.uint8)
         self.append(rows)
 
     def __getstate__(self) -> dict[str, object]:
@@ -363,6 +366,7 @@ class SeasonalBank(Bank):
         day, of_day = _divided(timestamps, 86_400_000)
         day_bin, into_bin = _divided(of_day, _HALF_HOUR)
         hour = _divided(day + 3, 7)[1] * 24 + of_day // 3_600_000
+        hour_before, hour_after = (hour + (_WEEK_BINS - 1)) % _WEEK_BINS, (hour + 1) % _WEEK_BINS
         # Places in the tables as one number: NumPy takes and puts by one index much faster than by two.
         bins, visits, table = self._bins.reshape(-1), self._visits.reshape(-1), rows * _BINS
         day_place, week_place = table + day_bin, table + _DAY_BINS + hour
@@ -405,15 +409,18 @@ class SeasonalBank(Bank):
         for channel, name, memory in ((1, "day_rest", HOUR / 4), (2, "day_rest_slow", 4 * HOUR)):
             column[name] += _blend(lapse, memory) * (bounded_day_rest - column[name])
             r[channel] = np.where(by_day_known, column[name], 0.0)
-        by_week = v - slow - week_mean
-        r[3] = np.where(by_week_known, by_week, 0.0)
+        r[3] = np.where(by_week_known, v - slow - week_mean, 0.0)
 
         # --- single values: what no predictor explains --------------------------------------------
         plain = rest - column["mean0"]
-        # What begins or ends within an hour of the week lies between the means of this one and its neighbours.
-        for other in ((hour + _WEEK_BINS - 1) % _WEEK_BINS, (hour + 1) % _WEEK_BINS):
+        # By how much an hour of the week differs from that hour of all days lies between this one and its neighbours, as
+        # what begins or ends does so within one.
+        line_rest = v - by_day
+        by_week = line_rest - (week_mean - _of_two(bins, visits, table + 2 * (hour % 24)))
+        for other in (hour_before, hour_after):
             near = table + _DAY_BINS + other
-            by_week = np.where(visits.take(near) > 0, _smallest(by_week, v - slow - bins.take(near)), by_week)
+            beside = line_rest - (bins.take(near) - _of_two(bins, visits, table + 2 * (other % 24)))
+            by_week = np.where(visits.take(near) > 0, _smallest(by_week, beside), by_week)
         unexplained = _smallest(
             plain,
             rest - column["mean1"],
@@ -540,19 +547,18 @@ class SeasonalBank(Bank):
             still[few] = np.where(standing >= 0.5, standing, 0.0)
         _close_day(column, time, age, interval, evidence, one, two)
 
-        # --- one report per incident; what comes at this hour every day is none -----------------------
+        # --- one report per incident; what comes at this time every day or week is none ---------------
         bar = column["bar"]
         sinking = np.minimum(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
         bar *= sinking / (sinking + elapsed)
         warming = n < _WARM_EVENTS
         level = np.where(warming, 0.0, np.minimum(strength, 1.0))
-        daily = _BAR_RISE * self._daily(
-            column["hour_peak"], rows, count, timestamps, elapsed, level, (before, day_bin, after)
-        )
+        times = (before, day_bin, after, _DAY_BINS + hour_before, _DAY_BINS + hour)
+        usually = _BAR_RISE * self._usually(column, rows, count, timestamps, elapsed, level, times)
         # How long runs usually are is known: no half-hour gets used to them as well. A run that goes on is told once.
         told = (still > strength) & (column["run_told"] > 0.0)
         strength, level = np.maximum(strength, still), np.maximum(level, still)
-        above, habit = (strength > bar) & ~told, strength <= daily
+        above, habit = (strength > bar) & ~told, strength <= usually
         waited = column["waited"]
         np.copyto(waited, 0.0, where=level < CALM_LEVEL)
         incidents = np.flatnonzero((level >= 0.5) & ~habit)  # few go on at a time
@@ -615,34 +621,40 @@ class SeasonalBank(Bank):
     def _parts(self) -> dict[str, NDArray[np.generic]]:
         return {"state": self._state, "bins": self._bins, "visits": self._visits, "reached": self._reached}
 
-    def _daily(
+    def _usually(
         self,
-        peak: FloatArray,
+        column: dict[str, FloatArray],
         rows: IntArray,
         count: int,
         timestamps: IntArray,
         elapsed: FloatArray,
         level: FloatArray,
-        bins: tuple[IntArray, IntArray, IntArray],
+        times: tuple[IntArray, ...],
     ) -> FloatArray:
-        """The level that this half-hour and its neighbours, ``bins``, reach on the mean of the last days.
+        """The highest level that these bins of day and week, ``times``, reach on the mean of the last days and weeks.
 
-        Takes in the level, and learns what the half-hour of the series' last event reached once it is over. ``rows``
+        Takes in the level, and learns what the bins of the series' last event reached once they are over. ``rows``
         behind ``count`` are padding, all of one row.
         """
-        last = (timestamps - elapsed).astype(np.int64) // _HALF_HOUR
-        over = timestamps // _HALF_HOUR != last
-        ended = np.flatnonzero(over[:count])
-        reached = self._reached.reshape(-1)
-        if len(ended):
-            at = rows[ended] * _DAY_BINS + last[ended] % _DAY_BINS
-            known = reached.take(at).astype(np.float64)
-            reached[at] = known + _DAY_GAIN * (peak[ended] - known)
-            np.copyto(peak, 0.0, where=over)
-        np.maximum(peak, level, out=peak)
-        owner = rows * _DAY_BINS
-        before, now, after = (reached.take(owner + one) for one in bins)
-        return np.maximum(np.maximum(before, now), after).astype(np.float64)
+        reached, table = self._reached.reshape(-1), rows * _BINS
+        before = (timestamps - elapsed).astype(np.int64)
+        for name, length, first, bins, monday, gain in (
+            ("half_hour_peak", _HALF_HOUR, 0, _DAY_BINS, 0, _DAY_GAIN),
+            ("hour_peak", 2 * _HALF_HOUR, _DAY_BINS, _WEEK_BINS, 72, _WEEK_GAIN),
+        ):
+            peak, last = column[name], before // length
+            over = timestamps // length != last
+            ended = np.flatnonzero(over[:count])
+            if len(ended):
+                at = table[ended] + first + (last[ended] + monday) % bins
+                known = reached.take(at).astype(np.float64)
+                reached[at] = (known + gain * (_LEVELS * peak[ended] - known) + 0.5).astype(np.uint8)
+                np.copyto(peak, 0.0, where=over)
+            np.maximum(peak, level, out=peak)
+        most = reached.take(table + times[0])
+        for time in times[1:]:
+            np.maximum(most, reached.take(table + time), out=most)
+        return most / _LEVELS
 
     def dump(self, rows: IntArray) -> bytes:
         """State of the rows as ``len(rows) * row_bytes`` bytes, little-endian."""
@@ -702,6 +714,13 @@ def _divided(number: IntArray, by: int) -> tuple[IntArray, IntArray]:
     """Quotient and rest; NumPy divides by one number much faster than it takes the rest."""
     whole = number // by
     return whole, number - whole * by
+
+
+def _of_two(bins: FloatArray, visits: NDArray[np.uint16], first: IntArray) -> FloatArray:
+    """Mean of the known ones of two bins that follow one another; what is not known is 0."""
+    mean = bins.take(first) + bins.take(first + 1)
+    mean *= np.where((visits.take(first) > 0) & (visits.take(first + 1) > 0), 0.5, 1.0)
+    return mean
 
 
 def _loudness(ratio: FloatArray) -> FloatArray:

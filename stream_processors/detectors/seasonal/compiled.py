@@ -62,6 +62,7 @@ from stream_processors.detectors.seasonal.bank import (
     _LATELY,
     _LATELY_FEWEST,
     _LATELY_SHARE,
+    _LEVELS,
     _LONGEST_STEP,
     _LOUDEST,
     _LOUDNESS,
@@ -96,6 +97,7 @@ from stream_processors.detectors.seasonal.bank import (
     _WARM_EVENTS,
     _WEEK_BIN,
     _WEEK_BINS,
+    _WEEK_GAIN,
     _YOUNG,
     DAY,
     HOUR,
@@ -118,7 +120,7 @@ _DAY_REST, _DAY_REST_SLOW, _PREVIOUS = _AT["day_rest"], _AT["day_rest_slow"], _A
 _STEP_SHORT, _STEP_LONG = _AT["step_short"], _AT["step_long"]
 _SMOOTH0, _SHARE, _GAIN, _KIND = _AT["smooth0"], _AT["share0"], _AT["gain0"], _AT["kind"]
 _USUAL, _DAY_PEAK, _DAY_START, _DAYS, _BAR = (_AT[n] for n in ("usual", "day_peak", "day_start", "days", "bar"))
-_WAITED, _HOUR_PEAK = _AT["waited"], _AT["hour_peak"]
+_WAITED, _HALF_HOUR_PEAK, _HOUR_PEAK = (_AT[n] for n in ("waited", "half_hour_peak", "hour_peak"))
 _ONE, _TWO = _AT["one_noise"], _AT["two_noise"]
 _UNEXPLAINED, _RECENTLY = _AT["unexplained"], _AT["lately"]
 _RARE_DAY, _RARE_PAIR, _RARE_DAYS = (_AT[n] for n in ("rare_day", "rare_pair", "rare_days"))
@@ -250,7 +252,12 @@ def _py_tail(
     return growth, share, shape, beyond
 
 
-_tail, _farther = _part(_py_tail), _part(_py_farther)
+def _py_of_two(bins: FloatArray, visits: NDArray[np.uint16], row: int, first: int) -> float:
+    mean: float = bins[row, first] + bins[row, first + 1]
+    return mean * (0.5 if visits[row, first] > 0 and visits[row, first + 1] > 0 else 1.0)
+
+
+_tail, _farther, _of_two = _part(_py_tail), _part(_py_farther), _part(_py_of_two)
 
 
 @cache
@@ -342,8 +349,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             s[_DAY_REST_SLOW] += _blend(lapse, 4 * HOUR) * (bounded_day_rest - s[_DAY_REST_SLOW])
             r[1] = s[_DAY_REST] if by_day_known else 0.0
             r[2] = s[_DAY_REST_SLOW] if by_day_known else 0.0
-            by_week = v - slow - week_mean
-            r[3] = by_week if by_week_known else 0.0
+            r[3] = v - slow - week_mean if by_week_known else 0.0
             r[4] = _beyond(v, low, high, grain)
             r[5] = _beyond(rest, s[_LOW_REST], s[_LOW_REST + 1], grain)
 
@@ -351,10 +357,12 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             plain = rest - s[_MEAN]
             a, b = rest - s[_MEAN + 1], rest - s[_MEAN_FAST]
             c = day_rest if belief > 0.0 else plain
+            line_rest = v - by_day
+            by_week = line_rest - (week_mean - _of_two(bins, visits, row, 2 * (hour % 24)))
             for other in ((hour + _WEEK_BINS - 1) % _WEEK_BINS, (hour + 1) % _WEEK_BINS):
                 near = _DAY_BINS + other
                 if visits[row, near] > 0:
-                    beside = v - slow - bins[row, near]
+                    beside = line_rest - (bins[row, near] - _of_two(bins, visits, row, 2 * (other % 24)))
                     by_week = _nearest(_least(by_week, beside), _most(by_week, beside))
             d = by_week if by_week_known else plain
             lowest = _least(_least(_least(_least(plain, a), b), c), d)
@@ -488,7 +496,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
 
     def second(
         state: FloatArray,
-        by_hour: NDArray[np.float32],
+        reached: NDArray[np.uint8],
         rows: IntArray,
         timestamps: IntArray,
         logs: FloatArray,
@@ -512,8 +520,10 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 coming = rows[i + _AHEAD]
                 for line in range(0, _ROW, 8):
                     _prefetch(state, coming * _ROW + line)
-                _prefetch(by_hour, coming * _DAY_BINS + timestamps[i + _AHEAD] // _HALF_HOUR % _DAY_BINS)
-            s, daily = state[rows[i]], by_hour[rows[i]]
+                hour = timestamps[i + _AHEAD] // (2 * _HALF_HOUR)
+                _prefetch(reached, coming * _BINS + 2 * (hour % 24))
+                _prefetch(reached, coming * _BINS + _DAY_BINS + (hour + 72) % _WEEK_BINS)
+            s, usually = state[rows[i]], reached[rows[i]]
             mark = places[i - begin]
             time = float(timestamps[i])
             n, v, bounded, expected = have[_H_N, i], have[_H_V, i], have[_H_BOUNDED, i], have[_H_EXPECTED, i]
@@ -570,8 +580,8 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
             weight = 1.0 / (2.0 + _least(s[_RARE_DAYS], 15.0))
             for at, rarest in ((_TAIL_FACTOR, _RARE_DAY), (_PAIR_FACTOR, _RARE_PAIR)):
                 factor = s[at]
-                reached = _least(s[rarest] / ordinary, _FACTOR_STEP * factor)
-                s[at] = factor + (weight * (reached - factor) if judged else 0.0)
+                shown = _least(s[rarest] / ordinary, _FACTOR_STEP * factor)
+                s[at] = factor + (weight * (shown - factor) if judged else 0.0)
             s[_DAYS] += 1.0 if over else 0.0
             peak = _least(s[_DAY_PEAK], 2.0 * (usual + _BASE)) if s[_DAYS] > 1.0 else s[_DAY_PEAK]
             weight = _most(_DAY_GAIN, 1.0 / (s[_DAYS] + 1.0))
@@ -580,22 +590,31 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 s[_RARE_DAY], s[_RARE_PAIR], s[_DAY_PEAK], s[_DAY_START] = 0.0, 0.0, 0.0, time
             s[_DAY_PEAK] = _most(s[_DAY_PEAK], evidence)
 
-            # one report per incident; what comes at this hour every day is none
+            # one report per incident; what comes at this time every day or week is none
             sinking = _least(_BAR_START + _BAR_SHARE * age, _BAR_LONGEST)
             s[_BAR] *= sinking / (sinking + elapsed)
             warming = n < _WARM_EVENTS
             level = 0.0 if warming else _least(strength, 1.0)
-            half_hour, last = timestamps[i] // _HALF_HOUR, int(time - elapsed) // _HALF_HOUR
+            last = int(time - elapsed) // _HALF_HOUR
+            half_hour, hour = timestamps[i] // _HALF_HOUR, timestamps[i] // (2 * _HALF_HOUR)
             if half_hour != last:
-                known = float(daily[last % _DAY_BINS])
-                daily[last % _DAY_BINS] = np.float32(known + _DAY_GAIN * (s[_HOUR_PEAK] - known))
+                at = last % _DAY_BINS
+                known = float(usually[at])
+                usually[at] = np.uint8(known + _DAY_GAIN * (_LEVELS * s[_HALF_HOUR_PEAK] - known) + 0.5)
+                s[_HALF_HOUR_PEAK] = 0.0
+            if hour != last // 2:
+                at = _DAY_BINS + (last // 2 + 72) % _WEEK_BINS
+                known = float(usually[at])
+                usually[at] = np.uint8(known + _WEEK_GAIN * (_LEVELS * s[_HOUR_PEAK] - known) + 0.5)
                 s[_HOUR_PEAK] = 0.0
-            s[_HOUR_PEAK] = _most(s[_HOUR_PEAK], level)
-            most = _most(float(daily[(half_hour - 1) % _DAY_BINS]), float(daily[half_hour % _DAY_BINS]))
-            most = _most(most, float(daily[(half_hour + 1) % _DAY_BINS]))
+            s[_HALF_HOUR_PEAK], s[_HOUR_PEAK] = _most(s[_HALF_HOUR_PEAK], level), _most(s[_HOUR_PEAK], level)
+            most = max(usually[(half_hour - 1) % _DAY_BINS], usually[half_hour % _DAY_BINS])
+            most = max(most, usually[(half_hour + 1) % _DAY_BINS])
+            for other in (hour + 71, hour + 72):
+                most = max(most, usually[_DAY_BINS + other % _WEEK_BINS])
             told = still > strength and s[_RUN_TOLD] > 0.0
             strength, level = _most(strength, still), _most(level, still)
-            above, habit = strength > s[_BAR] and not told, strength <= _BAR_RISE * most
+            above, habit = strength > s[_BAR] and not told, strength <= _BAR_RISE * (float(most) / _LEVELS)
             incident = level >= 0.5 and not habit
             waits = incident and not above and s[_WAITED] >= 0.0
             if level < CALM_LEVEL:
@@ -672,21 +691,21 @@ def step(
     state: FloatArray,
     bins: FloatArray,
     visits: NDArray[np.uint16],
-    by_hour: NDArray[np.float32],
+    reached: NDArray[np.uint8],
     rows: IntArray,
     timestamps: IntArray,
     values: FloatArray,
 ) -> Verdicts:
     """Score and then learn one event of each given row, in place. Rows must be in range and differ."""
     sizes = np.diff([*range(0, len(rows), _BLOCK), len(rows)])
-    return steps(state, bins, visits, by_hour, rows, timestamps, values, sizes)
+    return steps(state, bins, visits, reached, rows, timestamps, values, sizes)
 
 
 def steps(
     state: FloatArray,
     bins: FloatArray,
     visits: NDArray[np.uint16],
-    by_hour: NDArray[np.float32],
+    reached: NDArray[np.uint8],
     rows: IntArray,
     timestamps: IntArray,
     values: FloatArray,
@@ -703,7 +722,7 @@ def steps(
             block = slice(start, int(ends[last - 1]))
             some = sizes[first:last]
             _block(
-                *(state, bins, visits, by_hour, rows[block], timestamps[block], values[block]),
+                *(state, bins, visits, reached, rows[block], timestamps[block], values[block]),
                 *(some, out[:, block], shares[block]),
             )
             start, first = block.stop, last
@@ -714,7 +733,7 @@ def _block(
     state: FloatArray,
     bins: FloatArray,
     visits: NDArray[np.uint16],
-    by_hour: NDArray[np.float32],
+    reached: NDArray[np.uint8],
     rows: IntArray,
     timestamps: IntArray,
     values: FloatArray,
@@ -747,7 +766,7 @@ def _block(
     for size in sizes.tolist():
         np.exp(marks, out=exponentials)
         second(
-            *(state, by_hour, rows, timestamps, logs, growths, exps, have, begin, places[begin : begin + size]),
+            *(state, reached, rows, timestamps, logs, growths, exps, have, begin, places[begin : begin + size]),
             *(exponentials, marks, _GAINS, out, shares, decades),
         )
         begin += size

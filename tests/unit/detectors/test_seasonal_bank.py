@@ -445,16 +445,26 @@ def test_steps_of_one_between_two_neighbouring_values_are_ordinary_and_a_step_of
     assert told.pages[at : at + 2].any(axis=0).all()
 
 
-def test_what_happens_every_week_is_no_sudden_value_from_the_third_week_on():
+@pytest.mark.parametrize("begin", [1, 5])  # on a Tuesday; on a weekend, whose first hours are learned against little
+def test_what_happens_every_week_is_no_sudden_value_from_the_fourth_week_on(begin):
     rng = np.random.default_rng(6)
-    stamps = times(28 * 288, FIVE)
+    stamps = times(28 * 288, FIVE) + begin * DAY
     weekend = (stamps // DAY + 3) % 7 >= 5
     values = np.where(weekend, 5.0, 40.0 + 4 * rhythm(stamps))[:, None] + rng.normal(0, 1, (len(stamps), 12))
     told = run(quick(12), stamps, values)
     week = (stamps - stamps[0]) // (7 * DAY)
     pages = np.array([told.pages[week == one].sum() for one in range(4)]) / 12
     assert pages[0] >= 1.0  # the first weekend is news
-    assert pages[2:].max() <= 0.5
+    assert pages[3] <= 0.1
+
+
+def test_a_sudden_value_on_a_steep_slope_of_the_day_is_reported_once_the_week_is_known():
+    stamps = times(10 * 1440)
+    values = 20 * rhythm(stamps)[:, None] + np.random.default_rng(7).normal(0, 1, (len(stamps), 12))
+    at, series = 9 * 1440 + 110 * np.arange(12), np.arange(12)  # up to five deviations an hour
+    values[at, series] += 8.0
+    told = run(quick(12), stamps, values)
+    assert told.pages[at, series].mean() >= 0.9
 
 
 # ------------------------------------------------------------------ fleets
@@ -473,8 +483,29 @@ def nightly(days, size=12.0):
 def test_what_comes_at_the_same_hour_every_day_is_reported_on_some_days_and_then_no_more():
     paged = nightly(range(4, 16), size=30.0)
     assert paged[4] == 1.0
-    assert paged[6] <= 0.4
+    assert paged[6] <= 0.5
     assert paged[7:].max() <= 0.1
+
+
+def weekly(sizes):
+    """Share of calm hosts that page, by week; for an hour of the third day of each a job raises them by its size."""
+    stamps = times(len(sizes) * 7 * 288, FIVE)
+    values = noise("gaussian", (len(stamps), 12), np.random.default_rng(5))
+    week, moment = (stamps - stamps[0]) // (7 * DAY), (stamps - stamps[0]) % (7 * DAY) - 2 * DAY
+    values += np.where((moment >= 2 * HOUR) & (moment < 3 * HOUR), np.array(sizes)[week], 0.0)[:, np.newaxis]
+    told = run(quick(12), stamps, values)
+    return np.array([(told.score[week == one] >= 0.5).any(axis=0).mean() for one in range(len(sizes))])
+
+
+def test_what_comes_at_the_same_hour_every_week_is_reported_twice_or_three_times_and_then_no_more():
+    paged = weekly([30.0] * 5)
+    assert paged[:2].min() == 1.0
+    assert paged[3:].max() <= 0.1
+
+
+def test_what_came_at_an_hour_of_some_weeks_is_reported_where_it_is_stronger_and_after_a_month_without_it():
+    assert weekly([12.0] * 5 + [30.0])[5] == 1.0
+    assert weekly([30.0, 0.0, 0.0, 0.0, 0.0, 30.0])[5] == 1.0
 
 
 def test_what_came_at_this_hour_once_is_reported_when_it_comes_again_a_week_later():
