@@ -46,6 +46,10 @@ def root() -> Path:
     return Path(__file__).resolve().parents[3]
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def lint(path: Path) -> str:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("cfn-lint")), "--region", "us-east-1", "--", str(path)],
@@ -134,6 +138,23 @@ def test_tables_and_buckets_are_encrypted_recoverable_and_private(template: dict
             assert all(properties["PublicAccessBlockConfiguration"].values()), name
             assert properties["BucketEncryption"], name
             assert properties["LifecycleConfiguration"]["Rules"], name
+
+
+def test_eventbridge_may_publish_to_the_encrypted_topic_whatever_its_rule(template: dict[str, Any]) -> None:
+    """Neither a topic's policy nor its key's may have a condition for EventBridge: AWS would deliver nothing.
+
+    "You can't use Condition blocks in Amazon SNS topic policies for EventBridge" (EventBridge user guide, resource-based
+    policies); source conditions in a key's policy are "not supported for EventBridge-to-encrypted topics" (SNS developer
+    guide, key management).
+    """
+    resources = template["Resources"]
+    topic = resources["AlertTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    key = resources["AlertKey"]["Properties"]["KeyPolicy"]["Statement"]
+    for statements, actions in ((topic, {"sns:Publish"}), (key, {"kms:Decrypt", "kms:GenerateDataKey*"})):
+        (one,) = [found for found in statements if "events.amazonaws.com" in _listed(found["Principal"].get("Service", []))]
+        assert one["Principal"] == {"Service": "events.amazonaws.com"}
+        assert set(_listed(one["Action"])) == actions
+        assert "Condition" not in one
 
 
 def test_all_outputs_that_others_rely_on_are_there(template: dict[str, Any]) -> None:
