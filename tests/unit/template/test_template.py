@@ -157,6 +157,38 @@ def test_eventbridge_may_publish_to_the_encrypted_topic_whatever_its_rule(templa
         assert "Condition" not in one
 
 
+def alarms_of(template: dict[str, Any], function: str, metric: str) -> list[dict[str, Any]]:
+    """Alarms on a metric of Lambda's own, of one function."""
+    alarms = [one["Properties"] for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    dimensions = [{"Name": "FunctionName", "Value": {"Ref": function}}]
+    return [one for one in alarms if (one["MetricName"], one["Dimensions"]) == (metric, dimensions)]
+
+
+def functions_with(template: dict[str, Any], *kinds: str) -> dict[str, dict[str, Any]]:
+    """Properties of the functions that have an event of one of these types."""
+    functions = {n: r["Properties"] for n, r in template["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
+    return {n: p for n, p in functions.items() if any(e["Type"] in kinds for e in p.get("Events", {}).values())}
+
+
+def test_a_function_that_hands_batches_back_without_an_error_has_an_alarm_on_its_age(template: dict[str, Any]) -> None:
+    on_streams = functions_with(template, "Kinesis", "DynamoDB")
+    assert len(on_streams) >= 4
+    for name in on_streams:
+        assert alarms_of(template, name, "IteratorAge"), name
+
+
+def test_a_function_on_a_schedule_can_fail_often_enough_for_its_alarm(template: dict[str, Any]) -> None:
+    seconds = {"rate(1 minute)": 60, "cron(20 * * * ? *)": 3600}
+    scheduled = functions_with(template, "Schedule")
+    assert len(scheduled) >= 3
+    for name, properties in scheduled.items():
+        (event,) = properties["Events"].values()
+        tries = 1 + properties.get("EventInvokeConfig", {}).get("MaximumRetryAttempts", 2)
+        (alarm,) = alarms_of(template, name, "Errors")
+        most = alarm["Period"] // seconds[event["Properties"]["Schedule"]] * tries
+        assert alarm["Threshold"] < most, name
+
+
 def test_all_outputs_that_others_rely_on_are_there(template: dict[str, Any]) -> None:
     assert set(template["Outputs"]) >= {
         "EventStreamName", "MetricsTableName", "InsightsTableName", "CheckpointTableName", "StateBucketName",
