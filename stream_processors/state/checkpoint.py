@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 import numpy as np
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from stream_processors.detectors.base import IntArray
 from stream_processors.records.batch import StreamRecord
@@ -271,7 +271,7 @@ class Checkpoint:
         later = f"{self._folder(shard)}{pointer.version + 1:012d}"
         try:
             answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(shard), MaxKeys=1000)
-        except ClientError:
+        except (ClientError, BotoCoreError):
             return
         self._delete([o["Key"] for o in answer.get("Contents", []) if o["Key"] < later and o["Key"] not in kept])
 
@@ -279,7 +279,7 @@ class Checkpoint:
         """Best effort: what stays behind is removed by a later ``_prune``."""
         if not keys:
             return
-        with suppress(ClientError):
+        with suppress(ClientError, BotoCoreError):
             self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
 
 

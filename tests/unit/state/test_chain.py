@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_processors.scoring import Scorer
-from stream_processors.state.checkpoint import FAN, LONGEST, MAX_DELTAS, Link, Touched, _fold, _touched
+from stream_processors.state.checkpoint import (
+    FAN,
+    LONGEST,
+    MAX_DELTAS,
+    Checkpoint,
+    HashRange,
+    Link,
+    Restored,
+    Touched,
+    _fold,
+    _touched,
+)
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
 from tests.support.batches import batch
 from tests.support.simple_bank import banks
@@ -64,3 +79,37 @@ def test_one_joined_delta_equals_the_deltas_that_it_replaces(steps: list[Step]) 
     slots = np.unique(np.concatenate([found.slots for found in again])) if again else np.zeros(0, np.int64)
     removed = frozenset().union(*(found.removed for found in again))
     assert encode(one_by_one, full=False, slots=slots, removed=removed) == one
+
+
+class Services:
+    """S3 and DynamoDB that take what is written; S3 neither lists nor deletes."""
+
+    def __init__(self, problem: Exception) -> None:
+        self.problem, self.refused = problem, 0
+
+    def put_object(self, **_: Any) -> None:
+        """A snapshot."""
+
+    def put_item(self, **_: Any) -> None:
+        """A pointer."""
+
+    def list_objects_v2(self, **_: Any) -> Any:
+        self.refused += 1
+        raise self.problem
+
+    delete_objects = list_objects_v2
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [ReadTimeoutError(endpoint_url="https://s3"), ClientError({"Error": {"Code": "SlowDown"}}, "DeleteObjects")],
+    ids=["no answer", "refused"],
+)
+def test_old_snapshots_that_cannot_be_deleted_now_are_left_and_the_batch_is_done(problem: Exception) -> None:
+    services = Services(problem)
+    checkpoint = Checkpoint(services, services, table="t", bucket="b", stream="s")
+    held = Restored(Scorer(None, banks), None, HashRange(), [], [])
+    for number in range(FAN + 2):
+        work(held.scorer, number, ([0], None))
+        assert checkpoint.commit("shard", held, str(number)).version == number + 1
+    assert services.refused
