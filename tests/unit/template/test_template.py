@@ -71,8 +71,8 @@ def test_sam_validates_and_lints_it(root: Path, tmp_path: Path) -> None:
     assert "is a valid SAM Template" in done.stdout
 
 
-def test_it_lints_after_transformation(template: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+def transformed(template: dict[str, Any]) -> dict[str, Any]:
+    """What SAM makes of the template, with the parameters' defaults."""
     local = json.loads(json.dumps(template))
     for resource in local["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -84,11 +84,42 @@ def test_it_lints_after_transformation(template: dict[str, Any], tmp_path: Path,
             return {}
 
     parameters = {name: str(p.get("Default", "")) for name, p in template["Parameters"].items()}
-    made = transform(local, parameters, Policies())
+    made: dict[str, Any] = transform(local, parameters, Policies())
+    return made
+
+
+def test_it_lints_after_transformation(template: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     path = tmp_path / "transformed.json"
-    path.write_text(json.dumps(made))
+    path.write_text(json.dumps(transformed(template)))
     told = [line for line in lint(path).splitlines() if line and not line.startswith(str(path))]
     assert told == [], "\n".join(told)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Timeout", 61), ("MemorySize", 2048), ("EphemeralStorage", {"Size": 1024})])
+def test_a_change_of_a_functions_settings_reaches_its_alias_without_one_of_its_code(
+    template: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    def versions(found: dict[str, Any]) -> dict[str, str]:
+        aliases = {n: r["Properties"] for n, r in found["Resources"].items() if r["Type"] == "AWS::Lambda::Alias"}
+        return {n: p["FunctionVersion"]["Fn::GetAtt"][0] for n, p in aliases.items()}
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    changed = json.loads(json.dumps(template))
+    for resource in changed["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"][name] = value
+    before, after = versions(transformed(template)), versions(transformed(changed))
+    assert len(before) >= 4
+    assert before.keys() == after.keys()
+    assert not before.items() & after.items()
+
+
+def test_firehose_may_read_the_settings_of_the_function_it_invokes(template: dict[str, Any]) -> None:
+    """Both are what the developer guide of Firehose asks for a function that transforms its data."""
+    statements = template["Resources"]["MetricStreamRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    (one,) = [found for found in statements if found["Resource"] == {"Fn::GetAtt": ["MetricStreamFunction", "Arn"]}]
+    assert set(one["Action"]) == {"lambda:InvokeFunction", "lambda:GetFunctionConfiguration"}
 
 
 def test_the_rules_match_exactly_the_service_events_that_are_understood(template: dict[str, Any]) -> None:
