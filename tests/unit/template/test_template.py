@@ -171,6 +171,26 @@ def test_tables_and_buckets_are_encrypted_recoverable_and_private(template: dict
             assert properties["LifecycleConfiguration"]["Rules"], name
 
 
+@pytest.mark.parametrize(
+    ("kind", "policy", "names"),
+    [
+        ("AWS::S3::Bucket", "AWS::S3::BucketPolicy", "Bucket"),
+        ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "Queues"),
+        ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics"),
+    ],
+)
+def test_what_has_a_policy_refuses_callers_without_tls(template: dict[str, Any], kind: str, policy: str, names: str) -> None:
+    resources = template["Resources"].values()
+    refusing = []
+    for one in resources:
+        if one["Type"] == policy:
+            for statement in one["Properties"]["PolicyDocument"]["Statement"]:
+                if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}:
+                    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+                    refusing += [found["Ref"] for found in _listed(one["Properties"][names])]
+    assert sorted(refusing) == sorted(name for name, one in template["Resources"].items() if one["Type"] == kind)
+
+
 def test_eventbridge_may_publish_to_the_encrypted_topic_whatever_its_rule(template: dict[str, Any]) -> None:
     """Neither a topic's policy nor its key's may have a condition for EventBridge: AWS would deliver nothing.
 
@@ -182,7 +202,8 @@ def test_eventbridge_may_publish_to_the_encrypted_topic_whatever_its_rule(templa
     topic = resources["AlertTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     key = resources["AlertKey"]["Properties"]["KeyPolicy"]["Statement"]
     for statements, actions in ((topic, {"sns:Publish"}), (key, {"kms:Decrypt", "kms:GenerateDataKey*"})):
-        (one,) = [found for found in statements if "events.amazonaws.com" in _listed(found["Principal"].get("Service", []))]
+        allowed = [found for found in statements if found["Effect"] == "Allow"]
+        (one,) = [found for found in allowed if "events.amazonaws.com" in _listed(found["Principal"].get("Service", []))]
         assert one["Principal"] == {"Service": "events.amazonaws.com"}
         assert set(_listed(one["Action"])) == actions
         assert "Condition" not in one
