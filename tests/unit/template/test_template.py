@@ -229,6 +229,20 @@ def test_a_function_that_hands_batches_back_without_an_error_has_an_alarm_on_its
         assert alarms_of(template, name, "IteratorAge"), name
 
 
+def test_records_are_retried_as_long_as_they_can_be_and_given_up_while_they_can_still_be_read(
+    template: dict[str, Any],
+) -> None:
+    """A number of retries ends at once where a function hands back at once; and what leaves the stream unseen, untold.
+
+    Both streams keep records for a day at least: the retention of DynamoDB's, and the least that Kinesis' may have.
+    """
+    kept = template["Parameters"]["RetentionHours"]["MinValue"] * 3600
+    for name, properties in functions_with(template, "Kinesis", "DynamoDB").items():
+        for event in properties["Events"].values():
+            assert event["Properties"]["MaximumRetryAttempts"] == -1, name
+            assert kept - 7200 <= event["Properties"]["MaximumRecordAgeInSeconds"] <= kept - 3600, name
+
+
 def test_a_function_on_a_schedule_can_fail_often_enough_for_its_alarm(template: dict[str, Any]) -> None:
     seconds = {"rate(1 minute)": 60, "cron(20 * * * ? *)": 3600}
     scheduled = functions_with(template, "Schedule")
