@@ -145,6 +145,15 @@ def test_every_function_has_its_handler_its_log_group_and_a_build(template: dict
         assert f"build-{name}" in makefile
 
 
+def test_no_function_reserves_concurrency_which_a_new_account_has_none_of(template: dict[str, Any]) -> None:
+    """Lambda refuses to leave an account less than 100 executions unreserved; a new account has 10 in all.
+
+    Nor is it needed: two sweeps claim different rows, and of two compactors one commits.
+    """
+    for name, resource in template["Resources"].items():
+        assert "ReservedConcurrentExecutions" not in resource.get("Properties", {}), name
+
+
 def test_no_policy_allows_everything(template: dict[str, Any]) -> None:
     for name, resource in template["Resources"].items():
         if resource["Type"] != "AWS::Serverless::Function":
