@@ -94,16 +94,20 @@ class Compactor:
         self._store, self._scratch, self._grace, self._target, self._run_rows = store, scratch, grace_ms, target, run_rows
 
     def run(
-        self, now: int, data_sets: tuple[str, ...] = DATA_SETS, *, go_on: Callable[[], bool] = lambda: True,
+        self, now: int, data_sets: tuple[str, ...] = DATA_SETS, *, since: int = 0, go_on: Callable[[], bool] = lambda: True,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Report:  # fmt: skip
-        """Compact every hour that was closed at ``now`` (epoch milliseconds), until ``go_on`` says no."""
+        """Compact every hour that was closed at ``now`` and ended after ``since`` (epoch milliseconds), until ``go_on``
+        says no: the latest first, as most files are theirs."""
         report = Report()
         for data_set in data_sets:
-            for day in list(self._store.folders(data_set)):
-                for name in list(self._store.folders(f"{data_set}/{day}")):
+            for day in sorted(self._store.folders(data_set), reverse=True):
+                last = hour_of(day, "hr=23")
+                if last is None or (last + 1) * HOUR_MS <= since:
+                    continue
+                for name in sorted(self._store.folders(f"{data_set}/{day}"), reverse=True):
                     hour = hour_of(day, name)
-                    if hour is None or (hour + 1) * HOUR_MS + CLOSED_AFTER_MS > now:
+                    if hour is None or (hour + 1) * HOUR_MS <= since or (hour + 1) * HOUR_MS + CLOSED_AFTER_MS > now:
                         continue
                     if not go_on():
                         report.unfinished = True

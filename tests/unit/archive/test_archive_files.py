@@ -7,7 +7,10 @@ import shutil
 import tempfile
 from array import array
 from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.archive import compactor_handler
 from consumers.archive import reader as reading
 from consumers.archive.compaction import Compactor, Report
 from consumers.archive.layout import (
@@ -219,6 +223,45 @@ def test_late_events_join_a_compacted_hour_even_when_they_were_there_before(tmp_
     Compactor(store).run(LATER + 3 * HOUR_MS)
     assert numbers(everything(tmp_path)) == [*range(300), 900]
     assert len(list((tmp_path / "events" / partition(HOUR)).glob("*.parquet"))) == 1
+
+
+def test_the_latest_hours_are_compacted_first_and_older_ones_only_where_asked_for(tmp_path: Path) -> None:
+    some(tmp_path, CUTS)
+    steps = iter([True, False])
+    report = Compactor(FolderStore(tmp_path)).run(LATER, go_on=lambda: next(steps))
+    assert report.unfinished
+    assert [one.hour for one in report.done] == [HOUR + 2]
+    assert Compactor(FolderStore(tmp_path)).run(LATER, since=(HOUR + 3) * HOUR_MS).done == []
+    report = Compactor(FolderStore(tmp_path)).run(LATER, since=(HOUR + 1) * HOUR_MS)
+    assert [one.hour for one in report.done] == [HOUR + 1]
+    asked: list[str] = []
+
+    class Listed(FolderStore):
+        def folders(self, prefix: str) -> Iterator[str]:
+            asked.append(prefix)
+            return super().folders(prefix)
+
+    Compactor(Listed(tmp_path)).run(LATER, since=LATER + 24 * HOUR_MS)
+    assert asked == ["events", "insights"], "no day is listed that is too old as a whole"
+    assert [one.hour for one in Compactor(FolderStore(tmp_path)).run(LATER).done] == [HOUR]
+
+
+@pytest.mark.parametrize(("at", "days"), [("00:20", 390), ("01:20", 390), ("02:20", 2), ("23:20", 2)])
+def test_the_scheduled_function_looks_at_all_hours_once_a_day_and_once_more_to_tidy(
+    monkeypatch: pytest.MonkeyPatch, at: str, days: int
+) -> None:
+    now = int(datetime.fromisoformat(f"2026-11-26T{at}:00+00:00").timestamp())
+    looked: list[int] = []
+
+    class Looking:
+        def run(self, now: int, *, since: int, go_on: Any) -> Report:
+            looked.append(now - since)
+            return Report(unfinished=True)
+
+    monkeypatch.setattr(compactor_handler, "compactor", Looking)
+    monkeypatch.setattr(compactor_handler.time, "time", lambda: now)
+    assert compactor_handler.handler({}, None) == {"hours": 0, "deleted": 0}
+    assert looked == [days * 24 * HOUR_MS]
 
 
 def test_of_two_compactors_one_commits_and_no_row_is_lost(tmp_path: Path) -> None:

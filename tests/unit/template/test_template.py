@@ -264,6 +264,15 @@ def test_a_function_on_a_schedule_can_fail_often_enough_for_its_alarm(template: 
         assert alarm["Threshold"] < most, name
 
 
+def test_the_compactor_leaves_hours_alone_before_their_files_begin_to_expire(template: dict[str, Any]) -> None:
+    from consumers.archive.compactor_handler import DAY_MS, LONGEST_MS
+
+    rules = template["Resources"]["ArchiveBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expire = [rule["ExpirationInDays"] for rule in rules if rule.get("Prefix") in ("events/", "insights/")]
+    assert len(expire) == 2
+    assert min(expire) * DAY_MS > LONGEST_MS
+
+
 def test_all_outputs_that_others_rely_on_are_there(template: dict[str, Any]) -> None:
     assert set(template["Outputs"]) >= {
         "EventStreamName", "MetricsTableName", "InsightsTableName", "CheckpointTableName", "StateBucketName",
