@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cost import BEGIN, END, Traffic, parts, shards, table, template
+from benchmarks.cost import BEGIN, END, EVENT_BYTES, Traffic, parts, readers, shards, table, template
 
 
 def test_the_documented_table_is_the_computed_one(root: Path) -> None:
@@ -21,8 +21,15 @@ def test_a_longer_window_costs_less_and_more_hosts_cost_more() -> None:
     assert whole(Traffic(500), 5.0) < whole(Traffic(500), 1.0) < whole(Traffic(5_000), 1.0)
 
 
-def test_a_shard_is_bought_for_every_megabyte_a_second() -> None:
-    assert [shards(Traffic(hosts, interval=10.0)) for hosts in (1, 13_000, 14_000, 130_000)] == [1, 1, 2, 10]
+def test_shards_are_bought_for_what_is_written_and_for_what_all_readers_read() -> None:
+    """Readers without a pipe of their own share a shard's 2 MB a second (Kinesis, quotas and limits)."""
+    assert readers() == 3
+    assert [shards(Traffic(hosts, interval=10.0)) for hosts in (1, 8_700, 8_800, 87_000)] == [1, 1, 2, 10]
+
+
+def test_the_template_says_what_a_shard_takes_in_the_long_run() -> None:
+    told = template()["Parameters"]["ShardCount"]["Description"]
+    assert f"{2_000_000 / readers() / EVENT_BYTES // 100 * 100:,.0f} aggregated events a second" in told
 
 
 def test_the_alarms_that_are_counted_are_the_templates() -> None:
