@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 
+from runtime import logs
 from stream_processors.records import services
 
 
@@ -229,6 +231,28 @@ def functions_with(template: dict[str, Any], *kinds: str) -> dict[str, dict[str,
     """Properties of the functions that have an event of one of these types."""
     functions = {n: r["Properties"] for n, r in template["Resources"].items() if r["Type"] == "AWS::Serverless::Function"}
     return {n: p for n, p in functions.items() if any(e["Type"] in kinds for e in p.get("Events", {}).values())}
+
+
+def test_alarms_watch_metrics_that_their_service_publishes_and_all_that_tell_of_a_loss(
+    template: dict[str, Any], root: Path
+) -> None:
+    sources = {}
+    for path in (root / "consumers").rglob("*handler.py"), (root / "stream_processors").glob("*handler.py"):
+        for text in (file.read_text() for file in path):
+            if named := re.search(r'logs\.metrics\("([a-z-]+)"\)', text):
+                sources[named[1]] = text
+    alarms = [one["Properties"] for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    watched = set()
+    for alarm in alarms:
+        if alarm["Namespace"] == logs.NAMESPACE:
+            (dimension,) = alarm["Dimensions"]
+            assert dimension["Name"] == "service"
+            assert f'"{alarm["MetricName"]}"' in sources[dimension["Value"]], alarm["MetricName"]
+            watched.add((dimension["Value"], alarm["MetricName"]))
+    assert watched >= {
+        ("scorer", "DeadLetters"), ("scorer", "SnapshotDamaged"), ("publisher", "ImagesUnreadable"),
+        ("publisher", "NotificationsRefused"), ("sweeper", "OldestPending"), ("notifier", "AlertsUndelivered"),
+    }  # fmt: skip
 
 
 def test_a_function_that_hands_batches_back_without_an_error_has_an_alarm_on_its_age(template: dict[str, Any]) -> None:
