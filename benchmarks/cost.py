@@ -145,7 +145,7 @@ def parts(traffic: Traffic, window: float | None = None) -> dict[str, dict[str, 
     state = runs["ScorerFunction"] * written * 7 * 86_400 * STATE_BYTES / 1e9
     tables = sum(one["Type"] == "AWS::DynamoDB::Table" for one in resources.values())
     keys = sum(one["Type"] == "AWS::KMS::Key" for one in resources.values())
-    alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" for one in resources.values())
+    alarms = sum(one["Type"] == "AWS::CloudWatch::Alarm" and "Condition" not in one for one in resources.values())
     units = traffic.events * seconds * max(1.0 / traffic.events_a_record, EVENT_BYTES / 25_000)
     return {
         "Kinesis": {

@@ -13,6 +13,7 @@ import time
 from functools import cache
 from typing import Any
 
+from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from runtime import clients, logs, settings
@@ -20,6 +21,7 @@ from stream_processors.records.batch import StreamRecord
 from stream_processors.records.decode import decode
 
 logger = logs.logger("metric-stream")
+metrics = logs.metrics("metric-stream")
 TRIES = 5
 ENTRIES = 400
 
@@ -34,6 +36,7 @@ def _kinesis() -> Any:
     return clients.client("kinesis")
 
 
+@metrics.log_metrics(raise_on_empty_metrics=False)
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Put one buffer of Firehose on the stream; answers which of its records were taken."""
     lines: list[tuple[str, bytes]] = []
@@ -42,6 +45,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         lines += [(_key(line), line) for line in data.splitlines() if line.strip()]
     taken = _put(lines)
     logger.info("metrics put", extra={"records": len(event["records"]), "lines": len(lines), "taken": taken})
+    metrics.add_metric("LinesPut", MetricUnit.Count, len(lines) if taken else 0)
+    if not taken:
+        metrics.add_metric("BuffersNotPut", MetricUnit.Count, 1)
     result = "Dropped" if taken else "ProcessingFailed"
     return {"records": [{"recordId": r["recordId"], "result": result, "data": r["data"]} for r in event["records"]]}
 

@@ -252,6 +252,7 @@ def test_alarms_watch_metrics_that_their_service_publishes_and_all_that_tell_of_
     assert watched >= {
         ("scorer", "DeadLetters"), ("scorer", "SnapshotDamaged"), ("publisher", "ImagesUnreadable"),
         ("publisher", "NotificationsRefused"), ("sweeper", "OldestPending"), ("notifier", "AlertsUndelivered"),
+        ("metric-stream", "BuffersNotPut"),
     }  # fmt: skip
 
 
@@ -286,6 +287,15 @@ def test_a_function_on_a_schedule_can_fail_often_enough_for_its_alarm(template: 
         (alarm,) = alarms_of(template, name, "Errors")
         most = alarm["Period"] // seconds[event["Properties"]["Schedule"]] * tries
         assert alarm["Threshold"] < most, name
+
+
+def test_all_that_is_written_to_the_archives_bucket_goes_some_day(template: dict[str, Any]) -> None:
+    resources = template["Resources"]
+    rules = resources["ArchiveBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    kept = tuple(rule["Prefix"] for rule in rules if "ExpirationInDays" in rule)
+    firehose = resources["MetricStreamDelivery"]["Properties"]["ExtendedS3DestinationConfiguration"]
+    for prefix in ("events/", "insights/", firehose["Prefix"], firehose["ErrorOutputPrefix"]):
+        assert prefix.startswith(kept), prefix
 
 
 def test_the_compactor_leaves_hours_alone_before_their_files_begin_to_expire(template: dict[str, Any]) -> None:
