@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cost import BEGIN, END, EVENT_BYTES, Traffic, parts, readers, shards, table, template
+from benchmarks.cost import (
+    BEGIN,
+    END,
+    EVENT_BYTES,
+    FULL_CPU_MB,
+    MICROSECONDS,
+    Traffic,
+    at_once,
+    parts,
+    readers,
+    shards,
+    table,
+    template,
+)
 
 
 def test_the_documented_table_is_the_computed_one(root: Path) -> None:
@@ -25,6 +38,13 @@ def test_shards_are_bought_for_what_is_written_and_for_what_all_readers_read() -
     """Readers without a pipe of their own share a shard's 2 MB a second (Kinesis, quotas and limits)."""
     assert readers() == 3
     assert [shards(Traffic(hosts, interval=10.0)) for hosts in (1, 8_700, 8_800, 87_000)] == [1, 1, 2, 10]
+
+
+@pytest.mark.parametrize("name", MICROSECONDS)
+def test_a_function_on_the_stream_has_the_cpu_for_all_that_a_shard_takes(name: str) -> None:
+    function = template()["Resources"][name]
+    needed = 2_000_000 / readers() / EVENT_BYTES * MICROSECONDS[name] / 1e6
+    assert needed < at_once(function) * min(1.0, function["Properties"]["MemorySize"] / FULL_CPU_MB)
 
 
 def test_the_template_says_what_a_shard_takes_in_the_long_run() -> None:
