@@ -32,6 +32,13 @@ def test_make_targets_in_documents_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), (document.name, target)
 
 
+def test_every_alarm_is_explained_to_those_who_get_it() -> None:
+    alarms = re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm", (ROOT / "template.yaml").read_text(), re.MULTILINE)
+    told = re.findall(r"`(\w+Alarm)`", (ROOT / "docs" / "operations.md").read_text())
+    assert len(alarms) > 20
+    assert set(told) == set(alarms)
+
+
 def test_the_example_of_the_configuration_is_valid_and_every_key_is_told() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     example = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0]

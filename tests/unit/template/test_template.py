@@ -277,6 +277,13 @@ def test_records_are_retried_as_long_as_they_can_be_and_given_up_while_they_can_
             assert kept - 7200 <= event["Properties"]["MaximumRecordAgeInSeconds"] <= kept - 3600, name
 
 
+def test_a_scorer_that_no_longer_runs_is_told_though_it_has_no_metrics_then(template: dict[str, Any]) -> None:
+    (alarm,) = alarms_of(template, "ScorerFunction", "Invocations")
+    assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("LessThanThreshold", "breaching")
+    longest = template["Parameters"]["BatchWindowSeconds"]["MaxValue"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] > 2 * longest, "a scorer with the longest window is not idle"
+
+
 def test_a_function_on_a_schedule_can_fail_often_enough_for_its_alarm(template: dict[str, Any]) -> None:
     seconds = {"rate(1 minute)": 60, "cron(20 * * * ? *)": 3600}
     scheduled = functions_with(template, "Schedule")
