@@ -32,6 +32,17 @@ def test_make_targets_in_documents_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), (document.name, target)
 
 
+def test_every_function_of_the_template_is_told_with_its_handler() -> None:
+    template = (ROOT / "template.yaml").read_text()
+    functions = re.findall(
+        r"^  (\w+):\n    Type: AWS::Serverless::Function(?:\n    .*)*?\n      Handler: (\S+)", template, re.MULTILINE
+    )
+    assert len(functions) == template.count("AWS::Serverless::Function\n")
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for name, handler in functions:
+        assert f"| `{name}` | `{handler}` |" in text, name
+
+
 def test_every_alarm_is_explained_to_those_who_get_it() -> None:
     alarms = re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm", (ROOT / "template.yaml").read_text(), re.MULTILINE)
     told = re.findall(r"`(\w+Alarm)`", (ROOT / "docs" / "operations.md").read_text())
