@@ -167,6 +167,7 @@ def encode(
             streams=streams,
         )
     content = _ENCODER.encode(body)
+    del body, banks, columns, data  # at their size: a base is put together while only its bytes are there
     return _HEAD.pack(MAGIC, FORMAT, len(content), hashlib.sha256(content).digest()) + content
 
 

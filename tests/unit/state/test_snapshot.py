@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import random
 import struct
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -50,6 +51,21 @@ def test_a_base_holds_everything() -> None:
     assert again.episodes == scorer.episodes
     assert scorer.episodes, "an open episode must be part of what is compared"
     assert describe(data)["series"] == 4
+
+
+def test_a_base_is_put_together_in_two_and_a_half_times_its_bytes() -> None:
+    """A third copy would take the room of a fifth of the series: memory is what bounds them."""
+    scorer = Scorer()
+    scorer.process(batch([(f"host-{number // 4}", f"m{number % 4}", START, 50.0) for number in range(2_000)]))
+    encode(scorer)
+    tracemalloc.start()
+    try:
+        size = len(encode(scorer))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 5_000_000
+    assert peak < 2.6 * size
 
 
 def test_a_mapped_file_is_read_as_its_bytes_are(tmp_path: Path) -> None:
