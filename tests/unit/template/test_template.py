@@ -263,6 +263,17 @@ def test_a_function_that_hands_batches_back_without_an_error_has_an_alarm_on_its
         assert alarms_of(template, name, "IteratorAge"), name
 
 
+def test_a_function_whose_every_try_runs_into_its_time_out_has_an_age_in_each_period_of_its_alarm(
+    template: dict[str, Any],
+) -> None:
+    """It fails too seldom for its alarm on errors, and a period without a try, and so without an age, counts as good."""
+    usual = template["Globals"]["Function"]["Timeout"]
+    for name, properties in functions_with(template, "Kinesis", "DynamoDB").items():
+        (alarm,) = alarms_of(template, name, "IteratorAge")
+        assert alarm["TreatMissingData"] == "notBreaching"
+        assert alarm["Period"] >= 1.5 * properties.get("Timeout", usual), name
+
+
 def test_records_are_retried_as_long_as_they_can_be_and_given_up_while_they_can_still_be_read(
     template: dict[str, Any],
 ) -> None:
