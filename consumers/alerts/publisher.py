@@ -23,7 +23,8 @@ from consumers.alerts.notifications import Notification, notifications
 WRITERS = 8
 """Ledger rows written at the same time, those of one insight one after the other."""
 PATIENCE = 5
-"""How often a row that the sweeper has in hand is looked at before the batch is handed back."""
+"""How often a row that the sweeper has in hand is looked at before the batch is handed back. Once that was in vain,
+others are looked at once: all together must end before the function's time does."""
 
 
 def clock() -> int:
@@ -97,9 +98,10 @@ class Publisher:
     def _begin(self, groups: list[list[Notification]]) -> list[tuple[list[Notification], list[Notification], int, str]]:
         """For each insight: what failed, what is to be sent, how many had been sent, the error."""
         stopped = False
+        looks = PATIENCE
 
         def one(group: list[Notification]) -> tuple[list[Notification], list[Notification], int, str]:
-            nonlocal stopped
+            nonlocal stopped, looks
             ready: list[Notification] = []
             repeated = 0
             for at, notification in enumerate(group):
@@ -111,11 +113,12 @@ class Publisher:
                             return group[at:], ready, repeated, "the ledger could not be told"
                         repeated += 1
                         continue
-                    begun = self._begin_one(notification)
+                    begun = self._begin_one(notification, looks)
                 except (ClientError, BotoCoreError) as error:
                     stopped = True
                     return group[at:], ready, repeated, f"ledger: {error}"
                 if begun == "busy":
+                    looks = 1
                     return group[at:], ready, repeated, "the sweeper is sending a notification of this batch"
                 if begun == "done":
                     repeated += 1
@@ -128,16 +131,17 @@ class Publisher:
         with ThreadPoolExecutor(min(WRITERS, len(groups))) as pool:
             return list(pool.map(one, groups))
 
-    def _begin_one(self, notification: Notification) -> Begun:
+    def _begin_one(self, notification: Notification, looks: int) -> Begun:
         """Enter one notification, giving the sweeper some seconds to finish with it.
 
-        Handing the batch back at once would spend the mapping's retries.
+        Handing the batch back at once would only bring it again at once.
         """
-        for _ in range(PATIENCE):
+        for look in range(looks):
+            if look:
+                self._pause(2.0)
             begun = self._ledger.begin(notification, self._now())
             if begun != "busy":
                 return begun
-            self._pause(2.0)
         return "busy"
 
     def _note(self, taken: Sequence[Notification]) -> list[Notification]:
