@@ -7,11 +7,20 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.table import Table
 
-out = Console()
-"""What was asked for: standard output."""
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)
+"""What was asked for: standard output. Square brackets in names from outside are text, no markup; `:key:` is no emoji."""
+err = Console(stderr=True, markup=False, emoji=False)
 """Progress, notes and problems: standard error, so that ``--json`` stays clean."""
+
+
+def table(*columns: str) -> Table:
+    """A table that cuts nothing off: what is too long for its column goes on in the next line."""
+    made = Table()
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    return made
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from opsriver import target
 from opsriver.errors import Problem
-from opsriver.output import err, out, print_json
+from opsriver.output import err, out, print_json, table
 from opsriver.target import DEFAULT_STATE, StateOption
 from schemas.names import name_problem
 
@@ -123,14 +123,12 @@ def _show(samples: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(samples)
         return
-    from rich.table import Table
-
-    table = Table("metric", "value", "unit", "dimensions")
+    shown = table("metric", "value", "unit", "dimensions")
     for sample in samples:
         if "hostname" in sample:
             for name in ("cpuUsage", "memoryUsage", "diskIO", "networkIO"):
-                table.add_row(name, f"{sample[name]:,.1f}", "", "")
+                shown.add_row(name, f"{sample[name]:,.1f}", "", "")
         else:
             dimensions = ", ".join(f"{k}={v}" for k, v in sample.get("dimensions", {}).items())
-            table.add_row(sample["metric"], f"{sample['value']:,.1f}", sample.get("unit", ""), dimensions)
-    out.print(table)
+            shown.add_row(sample["metric"], f"{sample['value']:,.1f}", sample.get("unit", ""), dimensions)
+    out.print(shown)

@@ -13,7 +13,7 @@ import typer
 
 from opsriver import target
 from opsriver.errors import Problem
-from opsriver.output import err, out, print_json
+from opsriver.output import err, out, print_json, table
 from opsriver.target import RegionOption, StackOption, StateOption
 from schemas.times import from_iso
 
@@ -99,8 +99,6 @@ def ls(
     region: RegionOption = "",
 ) -> None:
     """List the hours that have files, and what is in them."""
-    from rich.table import Table
-
     from consumers.archive.layout import COMPACTED, DATA_SETS, HOUR_MS, partition
     from consumers.archive.reader import Archive
 
@@ -123,11 +121,11 @@ def ls(
     if as_json:
         print_json(rows)
         return
-    table = Table("data set", "hour", "files", "of these compacted", "bytes", "to be deleted")
+    shown = table("data set", "hour", "files", "of these compacted", "bytes", "to be deleted")
     for row in rows:
         numbers = (f"{row[name]:,}" for name in ("files", "compacted", "bytes", "waiting"))
-        table.add_row(row["dataSet"], row["hour"], *numbers)
-    out.print(table)
+        shown.add_row(row["dataSet"], row["hour"], *numbers)
+    out.print(shown)
     name_damaged([f"{row['dataSet']}/{row['hour']}/{name}" for row in rows for name in row["foreign"]])
 
 
@@ -146,8 +144,6 @@ def events(
     region: RegionOption = "",
 ) -> None:
     """Show archived events."""
-    from rich.table import Table
-
     from consumers.archive.reader import Archive
 
     begin, stop = _range(start, end)
@@ -168,7 +164,7 @@ def events(
         print_json({"rows": count, "filesRead": len(read.files), "bytesRead": read.bytes, "damaged": read.damaged,
                     "events": rows})  # fmt: skip
         return
-    shown = Table("time", "resource", "series", "value", "unit")
+    shown = table("time", "resource", "series", "value", "unit")
     for row in rows:
         value = "" if row["value"] is None else f"{row['value']:g}"
         shown.add_row(f"{row['timestamp']:%Y-%m-%d %H:%M:%S}", row["resource"], row["series"] or row["kind"], value,

@@ -110,8 +110,6 @@ def list_letters(
     """List dead letters, and batches that a mapping gave up."""
     from itertools import islice
 
-    from rich.table import Table
-
     from schemas.times import moment
 
     where = target.find(state, stack, region)
@@ -120,10 +118,10 @@ def list_letters(
     if as_json:
         print_json({"letters": [_summary(letter) for letter in letters], "givenUpBatches": batches})
         return
-    table = Table("arrived", "code", "reason", "partition key", "id")
-    for letter in letters:
-        table.add_row(moment(letter.arrived_at), letter.code, letter.reason, _shown(letter.partition_key), letter.letter_id)
-    out.print(table)
+    for letter in letters:  # no table: whoever goes on with an id needs it whole, on one line
+        out.print(f"{moment(letter.arrived_at)}  {letter.code}  {_shown(letter.partition_key)}", soft_wrap=True)
+        out.print(f"  {letter.reason}", highlight=False, soft_wrap=True)
+        out.print(f"  {letter.letter_id}", style="dim", highlight=False, soft_wrap=True)
     out.print(f"{len(letters)} dead letters" + (f" (limit {limit})" if len(letters) == limit else ""), highlight=False)
     if batches:
         out.print(f"{len(batches)} messages in the dead-letter queue (batches given up); see --json", style="yellow")

@@ -11,7 +11,7 @@ import typer
 from opsriver import target
 from opsriver.commands.archive import FolderOption, JsonOption, SkipOption, moment, name_damaged, open_store, told
 from opsriver.errors import Problem
-from opsriver.output import err, out, print_json
+from opsriver.output import err, out, print_json, table
 from opsriver.target import RegionOption, StackOption, StateOption
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def _sent(archive: Archive, begin: int, stop: int) -> list[Insight]:
 
     decoder = msgspec.json.Decoder(Insight)
     found = []
-    for table in archive.tables("insights", begin, stop, ["insight"]):
-        found += [decoder.decode(text) for text in table["insight"].to_pylist() if text is not None]
+    for part in archive.tables("insights", begin, stop, ["insight"]):
+        found += [decoder.decode(text) for text in part["insight"].to_pylist() if text is not None]
     return found
 
 
@@ -252,30 +252,28 @@ def _text(milliseconds: int) -> str:
 
 
 def _print(summary: dict[str, Any], comparison: Comparison) -> None:
-    from rich.table import Table
-
     from opsriver.replay.compare import KINDS
 
     out.print(
         f"{summary['events']:,} events from {summary['learnFrom']} replayed in {summary['seconds']:,.1f} s "
         f"({summary['eventsPerSecond']:,} a second); compared from {summary['from']} to {summary['to']}", highlight=False,
     )  # fmt: skip
-    table = Table("insights", "number")
+    numbers = table("insights", "number")
     for name, text in (
         ("sent", "sent"), ("replayed", "replayed"), ("same", "same in every field"), ("missing", "sent, not replayed"),
         ("new", "replayed, not sent"), ("severity", "moved in severity"), ("time", "moved in time"),
         ("detail", "other detail"),
     ):  # fmt: skip
-        table.add_row(text, f"{summary[name]:,}")
-    out.print(table)
+        numbers.add_row(text, f"{summary[name]:,}")
+    out.print(numbers)
     if comparison.equal:
         out.print("no difference", highlight=False)
         return
-    places = Table("resource", "metric", *KINDS)
+    places = table("resource", "metric", *KINDS)
     for (resource, metric), counts in list(comparison.by_place().items())[:SHOWN]:
         places.add_row(resource, metric, *(str(counts[kind] or "") for kind in KINDS))
     out.print(places)
-    largest = Table("largest differences", "resource", "metric", "sent", "replayed")
+    largest = table("largest differences", "resource", "metric", "sent", "replayed")
     for one in comparison.differences[:SHOWN]:
         largest.add_row(one.kind, one.about.resource, one.about.metric, _told(one.sent), _told(one.replayed))
     out.print(largest)

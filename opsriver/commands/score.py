@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from opsriver.errors import Problem
-from opsriver.output import err, out, print_json
+from opsriver.output import err, out, print_json, table
 
 
 def score(
@@ -20,7 +20,6 @@ def score(
 ) -> None:
     """Score series strictly online and write a verdict for every row."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Table
 
     from opsriver import labelled
     from opsriver.configuration import load
@@ -60,10 +59,10 @@ def score(
     if as_json:
         print_json({"out": str(target), "files": summary})
         return
-    table = Table("file", "rows", "not scored", "highest score", "episodes", "of them HIGH or CRITICAL")
+    shown = table("file", "rows", "not scored", "highest score", "episodes", "of them HIGH or CRITICAL")
     for row in summary:
         paging = sum(row["severities"].get(name, 0) for name in ("HIGH", "CRITICAL"))  # type: ignore[attr-defined]
-        table.add_row(
+        shown.add_row(
             str(row["file"]),
             f"{row['rows']:,}",
             f"{row['unscored']:,}",
@@ -71,7 +70,7 @@ def score(
             str(row["episodes"]),
             str(paging),
         )
-    out.print(table)
+    out.print(shown)
     out.print(f"{len(summary)} files written to {target}", highlight=False)
     for row in summary:
         if row["unscored"]:

@@ -50,13 +50,13 @@ class Board:
     def __rich__(self) -> Group:
         """The table as it is now."""
         facts = Table.grid(padding=(0, 3))
-        facts.add_row(
+        facts.add_row(*map(Text.from_markup, (
             f"[b]{self.put:,}[/] events in", f"[b]{self.rate():,.0f}[/] a second", f"[b]{self.series:,}[/] series",
             f"lag [b]{self.lag:.1f}[/] s",
-        )  # fmt: skip
+        )))  # fmt: skip
         colours = {"LOW": "white", "MEDIUM": "yellow", "HIGH": "dark_orange", "CRITICAL": "red"}
         found = Table.grid(padding=(0, 3))
-        found.add_row("insights", *(f"[{c}]{name} {self.severities[name]}[/]" for name, c in colours.items()))
+        found.add_row("insights", *(Text(f"{name} {self.severities[name]}", c) for name, c in colours.items()))
         alerts = Table.grid(padding=(0, 1))
         with self.lock:
             rows = list(self.latest)
