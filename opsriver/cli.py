@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
-import traceback
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
 
-import typer
-
-from opsriver.errors import Problem
-from opsriver.output import err
+if TYPE_CHECKING:
+    import typer
 
 COMMANDS: dict[str, str] = {
     "up": "opsriver.commands.up:up",
@@ -36,9 +33,14 @@ GROUPS: dict[str, str] = {
 }
 """Groups of commands and where their Typer applications are."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 def application() -> typer.Typer:
     """The command line with every command registered."""
+    import typer
+
     app = typer.Typer(
         name="opsriver",
         help="Watches infrastructure: from metrics on Kinesis to an alert a person understands.",
@@ -59,26 +61,68 @@ def application() -> typer.Typer:
 def main() -> None:
     """Run the command line; no traceback reaches the user."""
     try:
+        _print_anything()
         application()()
-    except Problem as problem:
-        err.print(f"opsriver: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        err.print(f"opsriver: unexpected {type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
-        err.print(f"opsriver: details are in {_keep(traceback.format_exc())}", markup=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(_tell(error))
+
+
+def _print_anything() -> None:
+    """Characters that the terminal's encoding lacks are escaped; so are bytes of a file name that are no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong on standard error; the exit status."""
+    from opsriver.errors import Problem
+    from opsriver.output import err
+
+    known = str(error) if isinstance(error, Problem) else _of_the_system(error)
+    if known is not None:
+        err.print(f"opsriver: {known}", style="red", highlight=False, soft_wrap=True)
+        return 2
+    err.print(f"opsriver: unexpected {type(error).__name__}: {error}", style="red", soft_wrap=True)
+    err.print(f"opsriver: {_keep(error)}", soft_wrap=True)
+    return 1
+
+
+def _of_the_system(error: Exception) -> str | None:
+    """What the system refused, and the remedy; None where it is nothing that a user can mend."""
+    if not isinstance(error, OSError):
+        return None
+    where = f"{str(error.filename)[:200]}: " if error.filename else ""
+    remedies = {
+        errno.ENOSPC: "free some, or write elsewhere",
+        errno.EDQUOT: "free some space, or write elsewhere",
+        errno.EFBIG: "raise the limit, or write less",
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions, or choose another path"),
+        errno.ENAMETOOLONG: "choose a shorter path",
+    }
+    remedy = remedies.get(error.errno or 0)
+    return f"{where}{error.strerror}; {remedy}" if remedy else None
 
 
 def _root() -> None:
     """Watches infrastructure: from metrics on Kinesis to an alert a person understands."""
 
 
-def _keep(text: str) -> Path:
-    with NamedTemporaryFile("w", prefix="opsriver-", suffix=".log", delete=False) as file:
-        file.write(text)
-    return Path(file.name)
+def _keep(error: Exception) -> str:
+    """Keep the traceback in a file; where it is."""
+    import traceback
+    from tempfile import NamedTemporaryFile
+
+    try:
+        with NamedTemporaryFile("w", prefix="opsriver-", suffix=".log", delete=False, errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as problem:
+        return f"its details could not be kept: {problem.strerror}; set TMPDIR to a folder with room"
+    return f"details are in {file.name}"
 
 
 if __name__ == "__main__":

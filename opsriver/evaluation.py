@@ -55,7 +55,7 @@ class Labelled:
     @property
     def key(self) -> str:
         """``folder/file.csv``."""
-        return self.series.name.as_posix()
+        return self.series.resource
 
     @property
     def folder(self) -> str:

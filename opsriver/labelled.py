@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,11 @@ class Series:
     times: list[int]
     values: list[float]
 
+    @property
+    def resource(self) -> str:
+        """The name as text; bytes of it that are no UTF-8 are escaped."""
+        return os.fsencode(self.name).decode(errors="backslashreplace")
+
 
 @dataclass(slots=True)
 class Scored:
@@ -57,12 +63,20 @@ class Scored:
         return cls(series, [0.0] * rows, unknown, unknown.copy(), unknown.copy(), [""] * rows, [""] * rows)
 
 
-def find(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Files to read and their names below the output folder; folders keep their layout."""
+def find(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Files to read and their names below the output folder; folders keep their layout.
+
+    What lies in an output folder below an input is no input but the result of an earlier run. Raises
+    Problem where an input would be overwritten.
+    """
     found: list[tuple[Path, Path]] = []
+    goal = out.resolve()
     for path in paths:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*.csv") if p.is_file())
+            inside = goal != path.resolve() and goal.is_relative_to(path.resolve())
+            files = sorted(
+                p for p in path.rglob("*.csv") if p.is_file() and not (inside and p.resolve().is_relative_to(goal))
+            )
             if not files:
                 raise Problem(f"folder {path} holds no .csv file; name a folder or files with columns timestamp,value")
             found += [(file, file.relative_to(path)) for file in files]
@@ -74,6 +88,10 @@ def find(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     if len(set(names)) != len(names):
         twice = sorted({str(n) for n in names if names.count(n) > 1})[0]
         raise Problem(f"two inputs would both be written as {twice}; score them with different --out folders")
+    inputs = {file.resolve() for file, _ in found}
+    for file, name in found:
+        if (goal / name).resolve() in inputs:
+            raise Problem(f"{file} would be overwritten by what is written to --out {out}; choose another folder")
     return found
 
 
@@ -145,7 +163,7 @@ def score(
     """
     scorer = scorer or Scorer(config, watch_silence=False)
     results = [Scored.blank(s) for s in series]
-    by_name = {str(s.name): result for s, result in zip(series, results, strict=True)}
+    by_name = {s.resource: result for s, result in zip(series, results, strict=True)}
     longest = max((len(s.times) for s in series), default=0)
     for begin in range(0, longest, CHUNK):
         batch, places = _batch(results, begin)
@@ -179,11 +197,12 @@ def _batch(results: Sequence[Scored], begin: int) -> tuple[EventBatch, list[tupl
     batch, places = EventBatch(), list[tuple[Scored, int]]()
     for result in results:
         s = result.series
+        resource = s.resource
         for row in range(begin, min(begin + CHUNK, len(s.times))):
             if math.isnan(s.values[row]):
                 continue
             places.append((result, row))
-            batch.resource.append(str(s.name))
+            batch.resource.append(resource)
             batch.timestamp.append(s.times[row])
             batch.value.append(s.values[row])
     batch.shared = [Shared("value", "value")] * len(places)

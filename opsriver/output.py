@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -24,6 +25,13 @@ def table(*columns: str) -> Table:
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON document and a newline to standard output."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    """Write one JSON document and a newline to standard output; in ASCII where that cannot say it otherwise."""
+    if sys.stdout is None:  # closed by whoever started the command
+        return
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value)).decode()
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), indent=2)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()

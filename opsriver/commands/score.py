@@ -25,7 +25,7 @@ def score(
     from opsriver.configuration import load
 
     config = load(detectors)
-    files = labelled.find(paths)
+    files = labelled.find(paths, target)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,7 +47,7 @@ def score(
                 worst = {i.insight_id: i.severity for i in result.insights}
                 summary.append(
                     {
-                        "file": str(result.series.name),
+                        "file": result.series.resource,
                         "rows": len(result.series.times),
                         "unscored": result.unscored,
                         "highestScore": max(result.score, default=0.0),

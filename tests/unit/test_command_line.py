@@ -1,7 +1,12 @@
-"""How the command line prints names from outside, on narrow terminals too."""
+"""What reaches a user whatever the names, the terminal and the disk are like: all of it, and no traceback."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +14,14 @@ from typer.testing import CliRunner
 
 from consumers.archive.layout import HOUR_MS, partition
 from consumers.archive.writer import encode, sort
-from opsriver import target
+from opsriver import cli, target
 from opsriver.cli import application
 from opsriver.commands import dlq
+from opsriver.errors import Problem
 from schemas.dead_letters import DeadLetter
 from tests.support.archive import SHARD, START, record, table
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("web[/b]", "a[red]b", "cache:key:hits")
 
 
@@ -23,6 +30,13 @@ def run(*given: object, columns: int = 200) -> str:
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+def process(*given: object, stdout: object = subprocess.PIPE, **settings: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "opsriver", *map(str, given)],
+        cwd=ROOT, env=os.environ | settings, stdout=stdout, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -86,3 +100,71 @@ def test_a_dead_letter_is_listed_with_its_key_and_reason_as_they_are_and_its_who
         assert f"  {letter.letter_id}" in shown
         assert f"  {letter.reason}" in shown
         assert any(line.endswith(f"  {letter.partition_key}") for line in shown)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_file_whose_name_is_no_text_is_scored_and_named(tmp_path: Path, encoding: str) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xc3\xa9-\xff.csv")
+    source.write_text(
+        "timestamp,value\n" + "".join(f"{1_790_000_000 + 60 * n},{n % 7}\n" for n in range(900)) + "1790060000,99\n"
+    )
+    done = process("score", source, "--out", tmp_path, "--json", PYTHONIOENCODING=encoding)
+    assert done.returncode == 2, "its own file is not overwritten"
+    done = process("score", source, "--out", tmp_path / "scored", "--json", PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files"][0]["file"] == "café-\\xff.csv"
+    assert b"-\\xff.csv" in process("score", source, "--out", tmp_path / "scored", PYTHONIOENCODING=encoding).stdout
+    assert (tmp_path / "scored" / source.name).is_file()
+
+
+@pytest.mark.parametrize("given", [["version"], ["version", "--json"], ["status"]])
+def test_a_full_disk_below_standard_output_is_told_with_the_remedy(given: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = process(*given, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.decode().strip() == "opsriver: No space left on device; free some, or write elsewhere"
+
+
+def test_a_path_that_is_too_long_is_told_with_the_remedy(tmp_path: Path) -> None:
+    done = process("score", "a" * 5000, "--out", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.decode().strip().endswith("aaa: File name too long; choose a shorter path")
+
+
+def test_details_that_cannot_be_kept_are_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(cli, "application", lambda: broken)
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert "unexpected RuntimeError: odd" in told
+    assert "its details could not be kept: No such file or directory; set TMPDIR" in told
+
+
+def test_an_interrupt_while_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "application", lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+
+
+def test_scoring_overwrites_no_input_and_takes_no_result_for_one(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "a.csv").write_text("timestamp,value,other\n1790000000,1,kept\n")
+    for given in ([source, "--out", source], [source / "deep" / "a.csv", "--out", source / "deep"]):
+        with pytest.raises(Problem, match=r"a.csv would be overwritten by .* choose another folder"):
+            run("score", *given)
+    assert (source / "deep" / "a.csv").read_text().endswith("kept\n")
+    for _ in range(2):
+        assert "1 files written" in run("score", source, "--out", source / "scored")
+    assert [path.relative_to(source).as_posix() for path in sorted(source.rglob("*.csv"))] == [
+        "deep/a.csv",
+        "scored/deep/a.csv",
+    ]
