@@ -168,3 +168,26 @@ def test_scoring_overwrites_no_input_and_takes_no_result_for_one(tmp_path: Path)
         "deep/a.csv",
         "scored/deep/a.csv",
     ]
+
+
+def test_a_demo_removes_no_folder_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends_at_once(*_: object, **__: object) -> None:
+        raise Problem("began")
+
+    monkeypatch.setattr("opsriver.demo.run.Demo", ends_at_once)
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(Problem, match="holds files that no demo made; choose an empty folder"):
+        run("demo", "--state", tmp_path, "--report", tmp_path / "demo.json")
+    assert (tmp_path / "mine").read_text() == "kept"
+    for _ in range(2):
+        with pytest.raises(Problem, match="began"):
+            run("demo", "--state", tmp_path / "new", "--report", tmp_path / "demo.json")
+        (tmp_path / "new" / "left over").touch()
+
+
+@pytest.mark.parametrize(("report", "problem"), [(".", "is a folder"), ("file/demo.json", "cannot be written: ")])
+def test_a_demo_whose_report_cannot_be_written_does_not_begin(tmp_path: Path, report: str, problem: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Problem, match=problem):
+        run("demo", "--state", tmp_path / "new", "--report", tmp_path / report)
+    assert not (tmp_path / "new").exists()
