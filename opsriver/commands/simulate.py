@@ -19,6 +19,10 @@ from schemas.names import name_problem
 if TYPE_CHECKING:
     from agents.simulator import Fleet
 
+EARLIEST, LATEST = 100_000_000, 99_000_000_000
+"""Epoch seconds whose milliseconds, as written, nobody takes for seconds or for no time at all."""
+LONGEST_FILE_NAME = 255
+
 
 def simulate(
     hosts: Annotated[int, typer.Option(min=1, max=100_000, help="Number of hosts.")] = 50,
@@ -36,7 +40,9 @@ def simulate(
         list[str] | None, typer.Option("--metric", help="A metric more of every host; may be repeated.")
     ] = None,
     varied: Annotated[bool, typer.Option("--varied", help="Hosts of different kinds of work, days that differ.")] = False,
-    start: Annotated[int | None, typer.Option(help="Epoch seconds at which the fleet begins.")] = None,
+    start: Annotated[
+        int | None, typer.Option(min=EARLIEST, max=LATEST, help="Epoch seconds at which the fleet begins.")
+    ] = None,
     rate: Annotated[float, typer.Option(min=0, help="Samples a second onto the stream; 0 is as fast as it goes.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
     state: StateOption = DEFAULT_STATE,
@@ -52,6 +58,8 @@ def simulate(
     for name in metrics or []:
         if problem := name_problem(name, "--metric"):
             raise Problem(problem)
+        if target_folder is not None and kind == "csv" and len(_file_name(name)) > LONGEST_FILE_NAME:
+            raise Problem(f"--metric {name[:40]!r}… makes too long a file name; shorten it, or write --format jsonl")
     length = int(days * DAY)
     begin = start * 1000 if start is not None else int(time.time() * 1000) - length
     try:
@@ -67,10 +75,14 @@ def simulate(
         )
     if target_folder is not None:
         place = str(target_folder)
+        truth = target_folder / "truth.json"
         try:
             target_folder.mkdir(parents=True, exist_ok=True)
-            (target_folder / "truth.json").write_bytes(msgspec.json.format(msgspec.json.encode(fleet.truth_document())))
+            _refuse_others(target_folder, fleet, kind)
+            truth.unlink(missing_ok=True)
             count = _csv(fleet, target_folder) if kind == "csv" else _lines(fleet, target_folder)
+            # Last: a folder without it is left from a run that was ended, and is no fleet.
+            truth.write_bytes(msgspec.json.format(msgspec.json.encode(fleet.truth_document())))
         except OSError as error:
             raise Problem(f"{target_folder} cannot be written: {error.strerror}; choose another --out") from None
     else:
@@ -81,6 +93,20 @@ def simulate(
         print_json(summary)
     else:
         out.print(f"{count:,} samples of {hosts} hosts, {len(fleet.truth)} faults, to {place}", highlight=False)
+
+
+def _file_name(metric: str) -> str:
+    return f"{quote(metric, safe='')}.csv"
+
+
+def _refuse_others(folder: Path, fleet: Fleet, kind: str) -> None:
+    """Raise Problem where series would stay beside the fleet's that are none of it: they would be judged with them."""
+    mine = {Path(host) / _file_name(metric) for host in fleet.names for metric in fleet.metrics} if kind == "csv" else set()
+    for path in sorted(folder.rglob("*.csv")):
+        if path.relative_to(folder) not in mine:
+            raise Problem(
+                f"--out {folder} holds {path.relative_to(folder)}, which is not of this fleet; choose an empty folder"
+            )
 
 
 def _csv(fleet: Fleet, folder: Path) -> int:
@@ -95,7 +121,7 @@ def _csv(fleet: Fleet, folder: Path) -> int:
             values = fleet.column(host, metric, times)
             there = np.flatnonzero(~np.isnan(values))
             count += len(there)
-            with (folder / host / f"{quote(metric, safe='')}.csv").open("w") as file:
+            with (folder / host / _file_name(metric)).open("w") as file:
                 file.write("timestamp,value\n")
                 rows = zip(times[there].tolist(), values[there].tolist(), strict=True)  # Python's own numbers print faster
                 file.writelines([f"{at},{value:.6g}\n" for at, value in rows])

@@ -191,3 +191,38 @@ def test_a_demo_whose_report_cannot_be_written_does_not_begin(tmp_path: Path, re
     with pytest.raises(Problem, match=problem):
         run("demo", "--state", tmp_path / "new", "--report", tmp_path / report)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_fleet_is_not_written_among_the_series_of_another(tmp_path: Path) -> None:
+    given = ["simulate", "--days", 0.05, "--faults", 0, "--out", tmp_path]
+    for hosts in (2, 2, 3):
+        run(*given, "--hosts", hosts)
+    with pytest.raises(Problem, match=r"holds host-002/cpuUsage.csv, which is not of this fleet; choose an empty folder"):
+        run(*given, "--hosts", 2)
+    with pytest.raises(Problem, match="is not of this fleet"):
+        run(*given, "--hosts", 3, "--format", "jsonl")
+
+
+def test_a_fleet_whose_writing_was_ended_is_not_taken_for_one(tmp_path: Path) -> None:
+    given = ["simulate", "--hosts", 2, "--days", 0.05, "--faults", 0, "--out", tmp_path]
+    run(*given)
+    (tmp_path / "host-001" / "diskIO.csv").unlink()
+    (tmp_path / "host-001" / "diskIO.csv").mkdir()
+    with pytest.raises(Problem, match="cannot be written: Is a directory"):
+        run(*given)
+    assert not (tmp_path / "truth.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--start", 10**30, "Input should be less than or equal to 99000000000"),
+        ("--start", 0, "Input should be greater than or equal to 100000000"),
+        ("--metric", "é" * 100, "makes too long a file name; shorten it, or write --format jsonl"),
+    ],
+)
+def test_a_fleet_that_could_not_be_read_back_is_refused(tmp_path: Path, option: str, value: object, problem: str) -> None:
+    done = process("simulate", "--hosts", 1, "--days", 0.05, option, value, "--out", tmp_path / "new", COLUMNS="200")
+    assert done.returncode == 2
+    assert problem in done.stderr.decode()
+    assert not (tmp_path / "new").exists()
