@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from opsriver import labelled
 from opsriver.errors import Problem
 from opsriver.labelled import Scored, Series
-from schemas.times import from_iso
+from schemas.times import from_iso, in_calendar
 from stream_processors.detectors.base import SEVERITY_SCORES, Bank
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.records.batch import EventBatch, Shared
@@ -67,9 +67,13 @@ def moment(text: object, where: str) -> int:
     """Epoch milliseconds of a time written as RFC 3339 (UTC where it names no zone) or as a number of milliseconds."""
     try:
         if isinstance(text, int | float) and not isinstance(text, bool):
-            return int(text)
-        told = str(text).strip()
-        return int(told) if told.isdecimal() else round(from_iso(told).timestamp() * 1000)
+            found = int(text)
+        else:
+            told = str(text).strip()
+            found = int(told) if told.isdecimal() else round(from_iso(told).timestamp() * 1000)
+        if not in_calendar(found):
+            raise ValueError
+        return found
     except (ValueError, OverflowError):
         message = f"{where}: {str(text)[:40]!r} is not a time; write 2026-11-26T15:04:05Z or epoch milliseconds"
         raise Problem(message) from None
@@ -85,6 +89,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise Problem(f"{path} cannot be read: {error.strerror}; check the path") from None
+    except RecursionError:
+        raise Problem(f"{path} is nested too deeply; docs/evaluation.md shows what it holds") from None
     except ValueError as error:
         raise Problem(f"{path} is not valid JSON: {error}; mend that place") from None
 

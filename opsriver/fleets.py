@@ -112,7 +112,10 @@ def load(folder: Path, progress: Callable[[int], object] = abs) -> Fleet:
             column.append(part)
         progress(1)
     faults = [_fault(one, f"{place}: fault {n + 1}") for n, one in enumerate(truth["faults"])]
-    harmless = [_harmless(one, f"{place}: harmless {n + 1}") for n, one in enumerate(truth.get("harmless") or [])]
+    events = truth.get("harmless") or []
+    if not isinstance(events, list):
+        raise Problem(f'{place}: "harmless" must be a list; write it as `opsriver simulate --out` does')
+    harmless = [_harmless(one, f"{place}: harmless {n + 1}") for n, one in enumerate(events)]
     made = Fleet(*fleet, faults, harmless)
     for fault in faults:
         if fault.host not in made.hosts or (fault.metric != "*" and (fault.host, fault.metric) not in made.names):
@@ -133,7 +136,8 @@ def _read(path: Path, name: Path) -> tuple[NDArray[np.int64], NDArray[np.float64
         )
         table = csv.read_csv(path, convert_options=kinds)
         times = table["timestamp"].to_numpy().astype(np.int64)
-        if not len(times) or np.abs(times).min() >= 1e11:
+        sizes = np.abs(times)
+        if not len(times) or (sizes.min() >= 1e11 and sizes.max() < labelled.MILLISECONDS_BELOW):
             return times, table["value"].to_numpy().astype(np.float64)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError):
         pass
@@ -150,14 +154,21 @@ def _text(one: Any, name: str, where: str) -> str:
 def _fault(one: Any, where: str) -> Fault:
     host, metric, kind = (_text(one, name, where) for name in ("host", "metric", "kind"))
     size = one.get("size", math.nan)
-    if not isinstance(size, int | float):
-        raise Problem(f"{where}: size {size!r} is not a number; give it in standard deviations")
-    return Fault(host, metric, kind, moment(one.get("start"), where), moment(one.get("end"), where), float(size))
+    if not isinstance(size, int | float) or abs(size) > 1e300:
+        raise Problem(f"{where}: size {str(size)[:40]!r} is not a number; give it in standard deviations")
+    return Fault(host, metric, kind, *_span(one, where), float(size))
 
 
 def _harmless(one: Any, where: str) -> Harmless:
     host, kind = (_text(one, name, where) for name in ("host", "kind"))
-    return Harmless(host, kind, moment(one.get("start"), where), moment(one.get("end"), where))
+    return Harmless(host, kind, *_span(one, where))
+
+
+def _span(one: Any, where: str) -> tuple[int, int]:
+    start, end = moment(one.get("start"), where), moment(one.get("end"), where)
+    if start > end:
+        raise Problem(f"{where} ends before it starts; exchange its ends")
+    return start, end
 
 
 # ---------------------------------------------------------------------- insights

@@ -6,12 +6,13 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from opsriver.errors import Problem
 from schemas.insights import Insight
-from schemas.times import from_iso
+from schemas.times import from_iso, in_calendar
 from stream_processors.detectors.config import DetectorConfig
 from stream_processors.episodes import severity_name
 from stream_processors.records.batch import EventBatch, Shared
@@ -19,6 +20,8 @@ from stream_processors.scoring import Scorer
 
 CHUNK = 512
 """Rows of each file that go into one batch."""
+MILLISECONDS_BELOW = 1e14
+"""Larger numbers are no milliseconds but micro- or nanoseconds, and refused."""
 GROUP_ROWS = 2_000_000
 """Rows held in memory at once; files beyond them are scored afterwards."""
 COLUMNS = ("timestamp", "value", "anomaly_score", "expected_low", "expected", "expected_high", "severity", "episode")
@@ -82,6 +85,8 @@ def find(paths: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
             found += [(file, file.relative_to(path)) for file in files]
         elif path.is_file():
             found.append((path, Path(path.name)))
+        elif path.exists():
+            raise Problem(f"{path} is neither a file nor a folder; save what comes out of it as a CSV file first")
         else:
             raise Problem(f"{path} does not exist; name a CSV file or a folder of them")
     names = [name for _, name in found]
@@ -128,16 +133,16 @@ def read(path: Path, name: Path) -> Series:
 
 
 def _time(text: str, path: Path, line: int) -> int:
+    found = None
     try:
-        return round(from_iso(text.strip()).timestamp() * 1000)
+        found = round(from_iso(text.strip()).timestamp() * 1000)
     except (ValueError, OverflowError):
-        pass
-    try:
-        number = float(text)
-        if math.isfinite(number) and abs(number) < 1e14:
-            return round(number if abs(number) >= 1e11 else number * 1000)
-    except ValueError:
-        pass
+        with suppress(ValueError):
+            number = float(text)
+            if abs(number) < MILLISECONDS_BELOW:
+                found = round(number if abs(number) >= 1e11 else number * 1000)
+    if found is not None and in_calendar(found):
+        return found
     raise Problem(f"{path} line {line}: {text[:40]!r} is not a time; write 2026-11-26 15:04:05, RFC 3339 or epoch seconds")
 
 
@@ -250,7 +255,8 @@ def write(result: Scored, out: Path) -> Path:
                 )
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise Problem(f"{target} cannot be written: {error.strerror}; choose another --out or free some space") from None
     return target
 

@@ -134,7 +134,8 @@ def _one(one: Labelled, change: str, seed: int, how: Callable[[Copy], Copy]) -> 
         return one
     rng = np.random.default_rng([seed, zlib.crc32(f"{change}/{one.key}".encode())])
     before = Copy(np.array(one.series.times, np.int64), np.array(one.series.values), one.windows, rng)
-    after = how(before)
+    with np.errstate(over="ignore", invalid="ignore"):  # near the largest number there is, a copy's values are infinite
+        after = how(before)
     times = after.times.tolist()
     blank = [""] * len(times)
     return Labelled(Series(one.series.path, one.series.name, blank, blank, times, after.values.tolist()), after.windows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ COLOURS = {"LOW": "#9aa5b1", "MEDIUM": "#e3a008", "HIGH": "#e8590c", "CRITICAL":
 """Of episodes, by the worst severity they reached."""
 _LINE, _BAND, _WINDOW, _SCORE, _GREY = "#1f2933", "#74b3e8", "#f2c94c", "#3b5b92", "#7b8794"
 _SIZE, _DOTS = (13.0, 6.2), 110
+_MOST = 1e300
+"""Values beyond are drawn here: Matplotlib's axes overflow near the largest number there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def draw(
         made.savefig(partial, format="png", metadata={"Software": None})
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise Problem(f"{target} cannot be written: {error.strerror}; choose another folder for --pictures") from None
     return target
 
@@ -99,7 +103,7 @@ def figure(
     from matplotlib.figure import Figure
 
     times = np.array([datetime.fromtimestamp(t / 1000, UTC).replace(tzinfo=None) for t in result.series.times], object)
-    values = np.array(result.series.values)
+    values = np.clip(result.series.values, -_MOST, _MOST)
     figure = Figure(figsize=_SIZE, dpi=_DOTS, layout="constrained")
     FigureCanvasAgg(figure)
     value, episodes, score = figure.subplots(3, 1, sharex=True, height_ratios=(6, 0.5, 2.4))
@@ -115,7 +119,8 @@ def figure(
                 axes.axvspan(
                     times[0], times[judged_from], facecolor="none", edgecolor="#d5dbe1", hatch="///", lw=0, zorder=0
                 )
-        value.set_xlim(times[0], times[-1])
+        if times[0] < times[-1]:
+            value.set_xlim(times[0], times[-1])
     if unit:
         value.set_ylabel(f"value ({unit})", fontsize=9, color=_GREY)
     score.set_xlabel("time (UTC)", fontsize=9, color=_GREY)
@@ -134,7 +139,7 @@ def _date(moment: int) -> Any:
 
 
 def _values(axes: Any, result: Scored, times: Any, values: Any) -> None:
-    low, high = np.array(result.expected_low), np.array(result.expected_high)
+    low, high = np.clip(result.expected_low, -_MOST, _MOST), np.clip(result.expected_high, -_MOST, _MOST)
     axes.fill_between(times, low, high, color=_BAND, alpha=0.32, lw=0, zorder=1)
     axes.plot(times, values, color=_LINE, lw=0.7, zorder=3)
     finite = values[np.isfinite(values)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
+"""Epoch milliseconds at which the calendar of dates begins and ends: the years 1 to 9999."""
 _DATE = 8
 """Digits of a date without dashes."""
 
@@ -14,6 +16,11 @@ def moment(timestamp: int) -> str:
         return datetime.fromtimestamp(timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):
         return f"epoch {timestamp} ms"
+
+
+def in_calendar(timestamp: int) -> bool:
+    """Whether epoch milliseconds can be written as a date."""
+    return FIRST <= timestamp <= LAST
 
 
 def from_iso(text: str) -> datetime:

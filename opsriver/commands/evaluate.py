@@ -41,6 +41,7 @@ def evaluate(
     configs = evaluation.named(detector or [], detectors)
     if pictures is not None:
         pictures_of.require()
+        _places(folders, pictures)
     reports = []
     for folder in folders:
         if not folder.is_dir():
@@ -62,6 +63,18 @@ def evaluate(
                 out.print(f"pictures are in {place}", highlight=False)
     if as_json:
         print_json(_finite(reports))
+
+
+def _places(folders: Sequence[Path], pictures: Path) -> None:
+    """Make the folder for pictures. Raises Problem where it cannot be, or where two folders' would be mixed."""
+    names = [folder.resolve().name for folder in folders]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Problem(f"pictures of two folders would both go to {pictures / twice}; judge them one by one")
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"--pictures {pictures} cannot be made: {error.strerror}; choose another folder") from None
 
 
 def _progress() -> Any:

@@ -159,7 +159,7 @@ def parse(text: str | bytes, where: str = "detector configuration") -> DetectorC
     """
     try:
         if isinstance(text, bytes):
-            text = text.decode()
+            text = text.decode("utf-8-sig")
         document = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{where} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None

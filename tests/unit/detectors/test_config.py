@@ -283,3 +283,7 @@ def test_a_rate_of_false_alarms_leaves_held_what_the_detector_holds_after_a_repo
 def test_no_configuration_watches_everything_by_the_default_detector() -> None:
     assert load(None) == parse("") == DetectorConfig()
     assert parse("").rule("any", "thing") == Rule()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    assert parse(b"\xef\xbb\xbfmax_series = 7\n").max_series == 7

@@ -111,6 +111,13 @@ def broken(name: str) -> Callable[[Path], list[object]]:
             "turned": '{"group0/series0.csv": [[2000, 1000]]}', "no file": '{"group0/other.csv": []}',
             "outside": '{"../../secret.csv": []}',
             "elsewhere": '{"group0/series0.csv": [["2001-01-01", "2001-01-02"]]}',
+            "nested": "[" * 100_000, "no year": '{"group0/series0.csv": [[9e20, 9e20]]}',
+        }  # fmt: skip
+        fault = {"host": "h", "metric": "cpu", "kind": "spike", "start": 1_790_000_000_000, "end": 1_790_000_000_000}
+        truths = {
+            "fault": '{"faults": [{"host": "h"}]}', "harmless": '{"faults": [], "harmless": 5}',
+            "turned fault": json.dumps({"faults": [{**fault, "end": 0}]}), "microseconds": '{"faults": []}',
+            "size": json.dumps({"faults": [{**fault, "size": 10**400}]}),
         }  # fmt: skip
         if name in texts:
             labels.write_text(texts[name])
@@ -120,6 +127,13 @@ def broken(name: str) -> Callable[[Path], list[object]]:
             data.write_text("timestamp,value\n")
         elif name == "row time":
             data.write_text("timestamp,value\nnoon,2\n")
+        elif name == "rounded up":
+            data.write_text("timestamp,value\n9999-12-31T23:59:59.9999Z,2\n")
+        elif name == "pictures":
+            (place / "file").touch()
+            return [good, "--pictures", place / "file"]
+        elif name == "same name":
+            return [good, folder(place / "y" / "x", folders=1, files=1, rows=200), "--pictures", place / "p"]
         elif name == "empty folder":
             return [place / "x" / "data"]
         elif name == "no folder":
@@ -129,10 +143,11 @@ def broken(name: str) -> Callable[[Path], list[object]]:
             return [good, "--truth"]
         elif name == "no truth":
             return [good, "--truth"]
-        elif name == "fault":
+        elif name in truths:
             (place / "fleet" / "h").mkdir(parents=True)
-            (place / "fleet" / "h" / "cpu.csv").write_text("timestamp,value\n1790000000000,1\n")
-            (place / "fleet" / "truth.json").write_text('{"faults": [{"host": "h"}]}')
+            unit = "000" if name == "microseconds" else ""
+            (place / "fleet" / "h" / "cpu.csv").write_text(f"timestamp,value\n1790000000000{unit},1\n")
+            (place / "fleet" / "truth.json").write_text(truths[name])
             return [place / "fleet"]
         elif name == "detector":
             return [good, "--detector", "magic"]
@@ -154,7 +169,10 @@ def broken(name: str) -> Callable[[Path], list[object]]:
         ("columns", "needs timestamp and value"), ("row time", "'noon' is not a time"),
         ("empty folder", "docs/evaluation.md"), ("no folder", "is not a folder"), ("truth", 'no list "faults"'),
         ("no truth", "has no truth.json"), ("fault", "fault 1"), ("detector", "'magic' is not known"),
-        ("rules", "'high'"),
+        ("rules", "'high'"), ("nested", "nested too deeply"), ("no year", "'9e+20' is not a time"),
+        ("rounded up", "is not a time"), ("pictures", "cannot be made"), ("same name", "judge them one by one"),
+        ("harmless", "must be a list"), ("turned fault", "fault 1 ends before it starts"),
+        ("microseconds", "'1790000000000000' is not a time"), ("size", "is not a number"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_judged_is_refused_in_one_sentence(
@@ -171,3 +189,15 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence(
     assert says in told
     assert "Traceback" not in told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_values_near_the_largest_number_and_a_single_row_are_judged_and_drawn_without_a_warning(tmp_path: Path) -> None:
+    place = folder(tmp_path / "x", folders=2, files=1, rows=200)
+    labels = place / "labels" / "combined_windows.json"
+    labels.write_text(json.dumps({key: [] for key in json.loads(labels.read_text())}))
+    huge = "".join(f"{1_790_000_000 + 60 * n},{value}\n" for n, value in enumerate(["1e308", "-1e308", "0"] * 60))
+    (place / "data" / "group0" / "series0.csv").write_text("timestamp,value\n" + huge)
+    (place / "data" / "group1" / "series0.csv").write_text("timestamp,value\n1790000000,1\n")
+    done = run(place, "--perturbed", "--pictures", tmp_path / "p", "--splits", 0)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert len(list((tmp_path / "p").rglob("*.png"))) == 2
