@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,12 +26,23 @@ KeyOption = Annotated[str, typer.Option("--partition-key", help="Only this parti
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+@contextmanager
+def _told(where: target.Target) -> Iterator[None]:
+    """What AWS refuses, as one sentence."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise Problem(f"the dead letters of {where.name} cannot be reached: {error}; check stack and rights") from None
+
+
 def _letters(where: target.Target, day: str, code: str, partition_key: str) -> Iterator[DeadLetter]:
     import msgspec
 
     from consumers.dead_letters.store import DeadLetterStore
 
-    if day and not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
+    if day and not _is_day(day):
         raise Problem(f"--day {day!r} is not a day; write it as YYYY-MM-DD")
     store = DeadLetterStore(where.client("s3"), where.output("DeadLetterBucketName"))
     for key in store.keys(day or None):
@@ -45,6 +57,13 @@ def _letters(where: target.Target, day: str, code: str, partition_key: str) -> I
             if partition_key and not fnmatchcase(letter.partition_key, partition_key):
                 continue
             yield letter
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _one(where: target.Target, letter_id: str) -> DeadLetter:
@@ -113,8 +132,9 @@ def list_letters(
     from schemas.times import moment
 
     where = target.find(state, stack, region)
-    letters = list(islice(_letters(where, day, code, partition_key), limit))
-    batches = _given_up(where)
+    with _told(where), err.status("reading"):
+        letters = list(islice(_letters(where, day, code, partition_key), limit))
+        batches = _given_up(where)
     if as_json:
         print_json({"letters": [_summary(letter) for letter in letters], "givenUpBatches": batches})
         return
@@ -147,8 +167,9 @@ def show(
     from schemas.times import moment
 
     where = target.find(state, stack, region)
-    letter = _one(where, letter_id)
-    marker = _redriver(where).marker(letter)
+    with _told(where), err.status("reading"):
+        letter = _one(where, letter_id)
+        marker = _redriver(where).marker(letter)
     if raw is not None:
         try:
             raw.write_bytes(letter.raw)
@@ -182,21 +203,25 @@ def redrive(
     region: RegionOption = "",
 ) -> None:
     """Send letters again, each at most once; what would be refused again is not sent."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
     from consumers.dead_letters.redrive import AlreadyRedriven
     from stream_processors.records.batch import StreamRecord
     from stream_processors.records.decode import decode
 
     where = target.find(state, stack, region)
     if letter_ids:
-        letters = [_one(where, letter_id) for letter_id in letter_ids]
+        with _told(where), err.status("reading"):
+            letters = [_one(where, letter_id) for letter_id in letter_ids]
     elif every or code or day or partition_key:
-        letters = list(_letters(where, day, code, partition_key))
+        with _told(where), err.status("reading"):
+            letters = list(_letters(where, day, code, partition_key))
     else:
         raise Problem("nothing is chosen; name letters by id, or choose them with --code, --day, --partition-key, --all")
     if mended is not None and len(letters) != 1:
         raise Problem(f"--with mends one letter, {len(letters)} are chosen; name the one it belongs to")
     redriver = _redriver(where)
-    told = []
+    told, failed = list[dict[str, Any]](), ""
     for letter in letters:
         try:
             data = mended.read_bytes() if mended else letter.raw
@@ -221,10 +246,17 @@ def redrive(
                     if done
                     else "an earlier redrive was cut off; use --again if its events are not there",
                 }
+            except (ClientError, BotoCoreError) as error:
+                failed = str(error)
+                result |= {"result": "unclear", "reason": f"{failed}; use --again if its events are not there"}
         told.append(result)
+        if failed:
+            break
     if as_json:
         print_json({"letters": told})
     else:
         for result in told:
             out.print(f"{result['id']}  {result['result']}: {result['reason']}", markup=False, soft_wrap=True)
-        out.print(f"{sum(r['result'] == 'sent' for r in told)} of {len(told)} letters sent", highlight=False)
+        out.print(f"{sum(r['result'] == 'sent' for r in told)} of {len(letters)} letters sent", highlight=False)
+    if failed:
+        raise Problem(f"{len(letters) - len(told)} letters were not tried after this: {failed}; check stack and rights")

@@ -75,13 +75,25 @@ def of_insight(insight: Insight, verdict: Verdict) -> Feedback:
 
 
 def of_series(resource: str, series: str, verdict: Verdict, at: str, now: int) -> Feedback:
-    """The verdict on a moment of a series; ``now`` is in epoch milliseconds. Raises Problem where it is no moment."""
+    """The verdict on a moment of a series; ``now`` is in epoch milliseconds.
+
+    Raises Problem where it is no moment, or where no series can have such a name.
+    """
     from schemas.events import Feedback
+    from schemas.names import MAX_SERIES_LENGTH, name_problem
     from stream_processors.records import times
     from stream_processors.records.refused import Refused
 
+    if problem := name_problem(resource, "--resource"):
+        raise Problem(problem)
+    if len(series) > MAX_SERIES_LENGTH or not series.isprintable():
+        raise Problem(
+            f"--series {series[:60]!r} is longer than {MAX_SERIES_LENGTH} characters or holds control characters; "
+            "`opsriver archive events` shows the names of series"
+        )
+    number = at.isascii() and at.replace(".", "", 1).isdigit() and len(at) < 40
     try:
-        moment = times.milliseconds(float(at) if at.replace(".", "", 1).isdigit() else at, "--at") if at else now
+        moment = times.milliseconds(float(at) if number else at, "--at") if at else now
         times.check(moment, now, at, "--at")
     except Refused as error:
         raise Problem(error.reason) from None

@@ -7,13 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from consumers.archive.layout import HOUR_MS, partition
 from consumers.archive.writer import encode, sort
+from consumers.dead_letters.redrive import Marker
 from opsriver import cli, target
 from opsriver.cli import application
 from opsriver.commands import dlq
@@ -226,3 +233,76 @@ def test_a_fleet_that_could_not_be_read_back_is_refused(tmp_path: Path, option: 
     assert done.returncode == 2
     assert problem in done.stderr.decode()
     assert not (tmp_path / "new").exists()
+
+
+class Refusing:
+    """A client whose every call is refused."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def refuse(**_: object) -> None:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not for you"}}, name)
+
+        return refuse
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = {"DeadLetterBucketName": "b", "EventStreamName": "s", "DeadLetterQueueUrl": "q"}
+    where = target.Target("prod", "us-east-1", outputs, lambda _: Refusing())
+    monkeypatch.setattr(target, "find", lambda *_: where)
+
+
+@pytest.mark.parametrize("given", [["list"], ["show", "x"], ["redrive", "x"], ["redrive", "--all"]])
+@pytest.mark.usefixtures("refused")
+def test_dead_letters_out_of_reach_are_told_in_a_sentence(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.dead_letters.store.DeadLetterStore.keys", lambda *_: Refusing().list_objects())
+    with pytest.raises(Problem, match=r"dead letters of prod cannot be reached: .*not for you.*; check stack"):
+        run("dlq", *given)
+
+
+def test_a_redrive_that_is_refused_midway_tells_what_was_sent_before(
+    letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def send(letter: DeadLetter, *_: object, **__: object) -> Marker:
+        if sent:
+            Refusing().put_record()
+        sent.append(letter.letter_id)
+        return Marker(letter.letter_id, "sent", "1", "shard")
+
+    monkeypatch.setattr(dlq, "_redriver", lambda _: SimpleNamespace(send=send))
+    fine = json.dumps({"resource": "r", "metric": "m", "timestamp": int(time.time()), "value": 1}).encode()
+    mended = [msgspec.structs.replace(letter, raw=fine) for letter in letters]
+    monkeypatch.setattr(dlq, "_letters", lambda *_: iter(mended))
+    done = CliRunner().invoke(application(), ["dlq", "redrive", "--all", "--json"])
+    assert [one["result"] for one in json.loads(done.stdout)["letters"]] == ["sent", "unclear"]
+    with pytest.raises(Problem, match=r"1 letters were not tried after this: .*not for you"):
+        raise done.exception or AssertionError
+
+
+@pytest.mark.parametrize("day", ["2026-99-99", "20261126", "٢٠٢٦-١١-٢٦"])
+@pytest.mark.usefixtures("refused")
+def test_a_day_that_is_none_is_refused(day: str) -> None:
+    with pytest.raises(Problem, match="is not a day; write it as YYYY-MM-DD"):
+        run("dlq", "list", "--day", day)
+
+
+@pytest.mark.parametrize(
+    ("resource", "series", "at", "problem"),
+    [
+        ("r", "s", "²", "is no point in time"),
+        ("r", "s", "9" * 400, "is no point in time"),
+        ("r\n", "s", "", "holds control characters"),
+        ("r\udcff", "s", "", "holds control characters"),
+        ("r" * 500, "s", "", "at most 256 are allowed"),
+        ("opsriver:tick", "s", "", "reserved"),
+        ("r", "s" * 5000, "", "longer than 1024 characters"),
+        ("r", "s\udcff", "", "holds control characters"),
+    ],
+    ids=["superscript", "digits", "control", "bytes", "long resource", "reserved", "long series", "bytes in the series"],
+)
+@pytest.mark.usefixtures("refused")
+def test_a_verdict_that_the_stream_would_refuse_is_not_sent(resource: str, series: str, at: str, problem: str) -> None:
+    with pytest.raises(Problem, match=problem):
+        run("feedback", "missed", "--resource", resource, "--series", series, "--at", at)
