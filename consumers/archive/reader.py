@@ -25,6 +25,8 @@ TRIES = 4
 """A file may be compacted away between the listing and the reading; the hour is then listed again."""
 FEW_HOURS = 4
 """Hours of one day up to which each is listed by itself; more are listed by the day."""
+MANY_DAYS = 31
+"""Days of a range from which on it is asked first which days there are."""
 READERS = 16
 """Files read at the same time."""
 TIME = {
@@ -191,7 +193,7 @@ class Archive:
 
     def _hours(self, data_set: str, first: int, last: int) -> Iterator[tuple[int, list[Entry]]]:
         """Hours of a range that have files, in order, with their files."""
-        for day in range(first // 24, last // 24 + 1):
+        for day in self._days(data_set, first // 24, last // 24):
             hours = range(max(first, day * 24), min(last, day * 24 + 23) + 1)
             if len(hours) > FEW_HOURS:
                 folders = [self.path(data_set, day * 24).rpartition("/")[0]]
@@ -199,6 +201,14 @@ class Archive:
                 folders = [self.path(data_set, hour) for hour in hours]
             listed = self._listed(data_set, folders)
             yield from ((hour, listed[hour]) for hour in sorted(listed) if hour in hours)
+
+    def _days(self, data_set: str, first: int, last: int) -> Sequence[int]:
+        """Days of a range; of a long one only those that have a folder, so that it costs no call a day."""
+        if last - first < MANY_DAYS:
+            return range(first, last + 1)
+        selector = pafs.FileSelector(f"{self._root}/{data_set}", allow_not_found=True)
+        hours = (hour_of(info.base_name, "hr=00") for info in self._filesystem.get_file_info(selector))
+        return sorted(hour // 24 for hour in hours if hour is not None and first <= hour // 24 <= last)
 
     def _sorted_out(self, folder: str, entries: list[Entry]) -> Hour:
         name = newest(entry.name for entry in entries)

@@ -65,6 +65,14 @@ def test_names_are_printed_as_they_are_whatever_brackets_and_colons_they_hold(ar
         assert f" m{name} " in shown
 
 
+@pytest.mark.parametrize("begin", ["2000-01-01", "0001-01-01T00:00:00+14:00"])
+def test_a_range_of_centuries_is_read_as_fast_as_what_is_there(archive: Path, begin: str) -> None:
+    began = time.monotonic()
+    for end in ("2027-01-01", "9999-12-31T23:59:59Z"):
+        assert "3 rows from 1 files" in run("archive", "events", "--folder", archive, "--from", begin, "--to", end)
+    assert time.monotonic() - began < 5
+
+
 def test_files_and_folders_are_printed_as_they_are(tmp_path: Path) -> None:
     source, scored = tmp_path / "in", tmp_path / "out[/x]"
     source.mkdir()
