@@ -218,6 +218,8 @@ def _record(state: Path) -> Stack | None:
         mapper = msgspec.json.decode(file.read_bytes(), type=Worker) if file.exists() else stack.mapper
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise Problem(f"state folder {state} is a file; name a folder with --state") from None
     except (OSError, msgspec.DecodeError):
         raise Problem(f"{state / RECORD} cannot be read; remove the folder {state} to start anew") from None
     return msgspec.structs.replace(stack, mapper=mapper)

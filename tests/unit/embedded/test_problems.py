@@ -48,6 +48,12 @@ def test_a_record_that_is_damaged_is_told_with_the_remedy(tmp_path: Path) -> Non
         embedded.running(tmp_path)
 
 
+def test_a_file_in_place_of_the_state_folder_is_not_to_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").touch()
+    with pytest.raises(Problem, match=r"mine.csv is a file; name a folder with --state"):
+        embedded.running(tmp_path / "mine.csv")
+
+
 def test_a_record_of_a_process_that_is_gone_counts_as_nothing_running(tmp_path: Path) -> None:
     stack = embedded.Stack(
         endpoint="http://127.0.0.1:1", region="us-east-1", stack_name="opsriver", outputs={"A": "b"},
