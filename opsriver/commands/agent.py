@@ -48,7 +48,7 @@ def agent(
         return
     client, stream = _stream(stream_name, region, endpoint, state)
     _check(client, stream)
-    place = spool or Path.home() / ".local" / "state" / "opsriver" / "spool"
+    place = spool or _usual_spool()
     try:
         kept = Spool(place, spool_bytes)
     except SpoolInUse as error:
@@ -80,6 +80,13 @@ def agent(
         err.print(f"{running.sent} events sent, {running.dropped} batches dropped", highlight=False)
     if once and not taken:
         raise Problem(f"stream {stream} did not take the sample; it is kept in {place} and goes with the next")
+
+
+def _usual_spool() -> Path:
+    try:
+        return Path.home() / ".local" / "state" / "opsriver" / "spool"
+    except RuntimeError:
+        raise Problem("this user has no home folder for the spool; name a folder with --spool") from None
 
 
 def _stream(stream_name: str, region: str, endpoint: str, state: Path) -> tuple[Any, str]:

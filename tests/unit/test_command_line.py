@@ -23,7 +23,7 @@ from consumers.archive.writer import encode, sort
 from consumers.dead_letters.redrive import Marker
 from opsriver import cli, target
 from opsriver.cli import application
-from opsriver.commands import dlq
+from opsriver.commands import agent, dlq
 from opsriver.errors import Problem
 from schemas.dead_letters import DeadLetter
 from tests.support.archive import SHARD, START, record, table
@@ -314,3 +314,14 @@ def test_a_day_that_is_none_is_refused(day: str) -> None:
 def test_a_verdict_that_the_stream_would_refuse_is_not_sent(resource: str, series: str, at: str, problem: str) -> None:
     with pytest.raises(Problem, match=problem):
         run("feedback", "missed", "--resource", resource, "--series", series, "--at", at)
+
+
+def test_an_agent_of_a_user_without_a_home_folder_asks_for_a_spool(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(agent, "_stream", lambda *_: (None, "stream"))
+    monkeypatch.setattr(agent, "_check", lambda *_: None)
+    with pytest.raises(Problem, match="no home folder for the spool; name a folder with --spool"):
+        run("agent", "--once")
