@@ -7,6 +7,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from opsriver.errors import Problem
+
 if TYPE_CHECKING:
     import typer
 
@@ -80,7 +82,6 @@ def _print_anything() -> None:
 
 def _tell(error: Exception) -> int:
     """Say what went wrong on standard error; the exit status."""
-    from opsriver.errors import Problem
     from opsriver.output import err
 
     known = str(error) if isinstance(error, Problem) else _of_the_system(error)
