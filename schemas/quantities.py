@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+SHARES = ("Percent", "%")
+"""Units of shares, of which none is less than nothing."""
 _UNITS = {
     "Percent": " %",
     "Seconds": " s",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.quantities import SHARES
 from stream_processors.detectors.base import FloatArray, IntArray
 from stream_processors.detectors.config import Rule
 
@@ -30,7 +31,6 @@ LEVEL, DECLARED = -1, 100
 them 0 to ``RISES`` - 1 count rises, and ``RISES`` and more is a counter with so many odd falls beyond."""
 LARGEST = 1e300
 ROW = np.dtype([("state", "i1"), ("value", "<f8")])
-_LEVELS = ("Percent", "%")
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class Counters:
 
 def is_level(unit: str | None) -> bool:
     """Whether values of this unit are shares or rates, which are no counts."""
-    return unit is not None and (unit in _LEVELS or unit.endswith(("/Second", "/s")))
+    return unit is not None and (unit in SHARES or unit.endswith(("/Second", "/s")))
 
 
 def rate_unit(unit: str | None) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime
 
-from schemas.quantities import duration, quantity
+from schemas.quantities import SHARES, duration, quantity
 from schemas.times import moment
 from stream_processors.detectors.base import SEVERITY_SCORES
+from stream_processors.detectors.config import Bounds
 from stream_processors.episodes import Episode, GroupEpisode, PredictionEpisode
 
 _CONFIDENCE = (
@@ -124,8 +125,11 @@ def _name(episode: Episode) -> str:
     return f"{'The rate of ' if episode.rate else ''}{episode.series} of {episode.resource}"
 
 
-def anomaly(episode: Episode, *, worse: bool = False) -> str:
-    """Message of an anomaly of one series, open or still open; ``worse`` where it has been told before."""
+def anomaly(episode: Episode, *, bounds: Bounds | None = None, worse: bool = False) -> str:
+    """Message of an anomaly of one series, open or still open; ``worse`` where it has been told before.
+
+    ``bounds`` are the configured ones, for where one of them decided.
+    """
     name = _name(episode)
     since = f"since {moment(episode.opened_at)}"
     verb = "got worse and is" if worse else "is"
@@ -134,19 +138,30 @@ def anomaly(episode: Episode, *, worse: bool = False) -> str:
     observed = quantity(episode.observed, episode.unit)
     if episode.expected_low is None or episode.expected_high is None:
         return f"{name} {verb} {observed}, unusual for this series, {since}."
-    low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
+    low, high, expected = _expected(episode, episode.expected_low, episode.expected_high)
     if episode.expected_low <= episode.observed <= episode.expected_high:
         if episode.evidence and max(episode.evidence, key=lambda one: episode.evidence[one]) == STANDSTILL:
             noticed = f"noticed {moment(episode.opened_at)}"
-            return f"{name} stands still for unusually long, {noticed}; it stays at {observed}, expected {low} to {high}."
+            return f"{name} stands still for unusually long, {noticed}; it stays at {observed}, expected {expected}."
         moves = "got worse and moves" if worse else "moves"
-        return f"{name} {moves} unusually {since}; its value, {observed}, is within the expected {low} to {high}."
+        return f"{name} {moves} unusually {since}; its value, {observed}, is within the expected {expected}."
     where, edge = ("above", high) if episode.observed > episode.expected_high else ("below", low)
     if observed == edge:
         where = f"just {where}"
     if BOUND in episode.evidence:
-        return f"{name} {verb} {observed}, {where} its configured bound, {since}; the expected is {low} to {high}."
-    return f"{name} {verb} {observed}, {where} the expected {low} to {high}, {since}."
+        passed = None if bounds is None else bounds.high if where.endswith("above") else bounds.low
+        told = "" if passed is None else f" of {quantity(passed, episode.unit)}"
+        also = "" if low == high else f"; the expected is {expected}"
+        return f"{name} {verb} {observed}, {where} its configured bound{told}, {since}{also}."
+    return f"{name} {verb} {observed}, {where} the expected {expected}, {since}."
+
+
+def _expected(episode: Episode, low: float, high: float) -> tuple[str, str, str]:
+    """Ends of the band, and the band; of a share it does not begin below zero."""
+    if episode.unit in SHARES and low < 0 <= (episode.observed or 0.0):
+        low = 0.0
+    begin, end = quantity(low, episode.unit), quantity(high, episode.unit)
+    return begin, end, begin if begin == end else f"{begin} to {end}"
 
 
 def anomaly_over(episode: Episode, closed_at: int) -> str:
@@ -158,8 +173,7 @@ def anomaly_over(episode: Episode, closed_at: int) -> str:
     worst = f"{over} At its worst it was {quantity(episode.observed, episode.unit)}"
     if episode.expected_low is None or episode.expected_high is None:
         return f"{worst}."
-    low, high = quantity(episode.expected_low, episode.unit), quantity(episode.expected_high, episode.unit)
-    return f"{worst}, expected {low} to {high}."
+    return f"{worst}, expected {_expected(episode, episode.expected_low, episode.expected_high)[2]}."
 
 
 def silence(resource: str, series: str, last: int, interval: float, pause: float, *, still: bool = False) -> str:

@@ -694,7 +694,7 @@ class Scorer:
             if outside[index] and not rule.muted(int(t[index])):
                 score[index] = max(score[index], SEVERITY_SCORES[2])
                 level[index] = max(level[index], SEVERITY_SCORES[2])
-                # What is expected lies within the bounds: the message tells the bound that was passed.
+                # What is expected lies within the bounds.
                 low, high = self.floor[obeyed[index]], self.ceiling[obeyed[index]]
                 for band in (found.expected_low, found.expected, found.expected_high):
                     band[at] = min(max(band[at], low), high) if np.isfinite(band[at]) else min(max(v[index], low), high)
@@ -908,12 +908,13 @@ class Scorer:
         rarity, told = _SPOKE.get(episode.kind, ("", ""))[1], (0.0, 0)
         if episode.kind == "anomaly":
             confidence = explain.confidence(episode.score)
+            slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
             message = explain.anomaly_over(episode, closed_at or t)
             if closed_at is None:
-                message = explain.anomaly(episode, worse=transition == "escalated")
+                bounds = self.rule(slot).bounds if slot >= 0 else None
+                message = explain.anomaly(episode, bounds=bounds, worse=transition == "escalated")
                 if note := episode.bound().note:
                     message = f"{message} {note}"
-            slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
             kept = self.memory.find(slot, episode.insight_id)
             rarity, told = (kept.rarity, (kept.told, kept.told_at)) if kept else (explain.UNKNOWN, told)
         elif episode.kind == "alarm":

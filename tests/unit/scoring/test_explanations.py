@@ -15,6 +15,7 @@ from schemas.insights import Insight
 from schemas.names import series_name
 from stream_processors import explain
 from stream_processors.detectors.config import Bounds, DetectorConfig, Rule
+from stream_processors.episodes import Episode
 from stream_processors.records.batch import EventBatch, PlacedSignal, Shared
 from stream_processors.scoring import Scorer, default_banks
 from tests.support.paths import FASTEST
@@ -264,3 +265,25 @@ def test_rarity_grows_with_the_score_and_shrinks_with_every_earlier_insight() ->
     assert math.isclose(often[8], (50 + 28) / 9, rel_tol=0.1)
     assert days(explain.rarity(0.6, [0.5] * 9, 28.0)) > 365, "what was weaker says nothing of it"
     assert explain.rarity(1.0, [], 0.0) == "less than once in 3 years for this series"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "observed", "bounds", "told"),
+    [
+        (90.0, 90.0, 100.0, Bounds(high=90), "is 100 %, above its configured bound of 90.0 %, since"),
+        (20.0, 30.0, 100.0, Bounds(high=90), "bound of 90.0 %, since 2026-09-25 00:00 UTC; the expected is 20.0 %"),
+        (20.0, 30.0, 1.0, Bounds(low=5), "is 1.00 %, below its configured bound of 5.00 %, since"),
+        (20.0, 30.0, 100.0, None, "above its configured bound, since"),  # the rules have changed since
+        (-47.5, 65.6, 100.0, None, "expected is 0 % to 65.6 %"),
+    ],
+)
+def test_the_bound_that_was_passed_is_told_and_a_share_is_expected_to_be_none_at_least(low, high, observed, bounds, told):
+    episode = Episode(
+        kind="anomaly", resource="web-1", series="cpuUsage", metric="cpuUsage", opened_at=START, peak_at=START,
+        last_abnormal=START, severity=3, revision=0, insight_id="i", detector="seasonal", detector_version=1, unit="Percent",
+        observed=observed, expected_low=low, expected_high=high, evidence={explain.BOUND: 1.0},
+    )  # fmt: skip
+    message = explain.anomaly(episode, bounds=bounds)
+    assert told in message
+    assert "90.0 % to 90.0 %" not in message
+    assert "-47.5" not in explain.anomaly_over(episode, START + HOUR)
