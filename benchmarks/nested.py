@@ -36,10 +36,10 @@ CONSTANTS: tuple[tuple[str, tuple[str, ...], float], ...] = (
     # name, attributes that are moved together, factor by which they are, either way
     *((name, (f"_{name.upper().replace(' ', '_')}",), 2.0) for name in (
         "visits day", "visits week", "memory", "season memory", "smooth", "fewest", "longest step", "quiet", "day gain",
-        "young", "bar rise", "bar start", "bar share", "bar longest", "grades", "lately", "lately share", "tail memory",
-        "tail cut", "tail start", "tail prior", "known", "pair most", "factor", "factor step", "factor usual",
-        "factor growth", "loudest", "bar top", "base", "quantum moves", "quantum rate", "quantum share", "run cut",
-        "run moves", "run power",
+        "week gain", "young", "bar rise", "bar start", "bar share", "bar longest", "grades", "lately", "lately share",
+        "tail memory", "tail cut", "tail start", "tail prior", "known", "pair most", "factor", "factor step",
+        "factor usual", "factor growth", "loudest", "bar top", "base", "quantum moves", "quantum rate", "quantum share",
+        "run cut", "run moves", "run power",
     )),
     ("scales", ("_SCALES", "_SCALE_COLUMN"), 2.0),
     ("rare", ("_RARE",), 3.0),  # its logarithm counts

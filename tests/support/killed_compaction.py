@@ -1,7 +1,7 @@
-"""A compactor that is killed at a step: ``python -m tests.support.killed_compaction BUCKET NOW STEP``.
+"""A compactor that is killed at a step: ``python -m tests.support.killed_compaction BUCKET NOW STEP SCRATCH``.
 
 Steps count what it asks of the store, before and after each: 0 is before the first, 1 after it, and
-so on; -1 kills never. Prints ``done`` when it ends by itself.
+so on; -1 kills never. What it leaves behind is in the folder SCRATCH. Prints ``done`` when it ends by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from consumers.archive.compaction import Compactor
@@ -49,7 +50,7 @@ def main() -> None:
     bucket, now, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     store = Dying(clients.client("s3"), bucket)
     store.left = step
-    report = Compactor(store, run_rows=40).run(now)
+    report = Compactor(store, scratch=Path(sys.argv[4]), run_rows=40).run(now)
     print("done", *report.problems)
 
 

@@ -227,7 +227,7 @@ def test_s3_errors_leave_the_hour_as_it_was_and_the_others_go_on(server: Emulato
 
 
 def killed(server: Emulator, bucket: str, now: int, step: int, errors: Path) -> bool:
-    arguments = [bucket, str(now), str(step)]
+    arguments = [bucket, str(now), str(step), str(errors.parent)]
     process = Forked("tests.support.killed_compaction", arguments, env=server.environment(), stderr=errors)
     process.stdin.close()
     with process.stdout:
