@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,22 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        _flush()
         sys.exit(0)
     except Exception as error:
-        sys.exit(_tell(error))
+        status = _tell(error)
+        _flush()
+        sys.exit(status)
+
+
+def _flush() -> None:
+    """Write what standard output holds; what it does not take is dropped, not tried again when the interpreter ends."""
+    if sys.stdout is None:  # closed by whoever started the command
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_anything() -> None:

@@ -144,10 +144,11 @@ def test_a_file_whose_name_is_no_text_is_scored_and_named(tmp_path: Path, encodi
     assert (tmp_path / "scored" / source.name).is_file()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("given", [["version"], ["version", "--json"], ["status"]])
-def test_a_full_disk_below_standard_output_is_told_with_the_remedy(given: list[str]) -> None:
+def test_a_full_disk_below_standard_output_is_told_with_the_remedy(given: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
-        done = process(*given, stdout=full)
+        done = process(*given, stdout=full, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
     assert done.stderr.decode().strip() == "opsriver: No space left on device; free some, or write elsewhere"
 
