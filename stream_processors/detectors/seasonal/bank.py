@@ -36,6 +36,8 @@ _DAY_BINS, _DAY_BIN = 48, HOUR / 2
 _HALF_HOUR = 1_800_000
 _WEEK_BINS, _WEEK_BIN = 168, HOUR
 _BINS = _DAY_BINS + _WEEK_BINS
+_EPOCH_HOUR = 72
+"""Hour of the week, from Monday on, at which the epoch began: on a Thursday."""
 _VISITS_DAY = 28.0
 """The time-of-day table forgets over this many visits of a bin, that is days."""
 _VISITS_WEEK = 8.0
@@ -638,15 +640,15 @@ class SeasonalBank(Bank):
         """
         reached, table = self._reached.reshape(-1), rows * _BINS
         before = (timestamps - elapsed).astype(np.int64)
-        for name, length, first, bins, monday, gain in (
+        for name, length, first, bins, offset, gain in (
             ("half_hour_peak", _HALF_HOUR, 0, _DAY_BINS, 0, _DAY_GAIN),
-            ("hour_peak", 2 * _HALF_HOUR, _DAY_BINS, _WEEK_BINS, 72, _WEEK_GAIN),
+            ("hour_peak", 2 * _HALF_HOUR, _DAY_BINS, _WEEK_BINS, _EPOCH_HOUR, _WEEK_GAIN),
         ):
             peak, last = column[name], before // length
             over = timestamps // length != last
             ended = np.flatnonzero(over[:count])
             if len(ended):
-                at = table[ended] + first + (last[ended] + monday) % bins
+                at = table[ended] + first + (last[ended] + offset) % bins
                 known = reached.take(at).astype(np.float64)
                 reached[at] = (known + gain * (_LEVELS * peak[ended] - known) + 0.5).astype(np.uint8)
                 np.copyto(peak, 0.0, where=over)

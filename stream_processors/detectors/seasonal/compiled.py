@@ -44,6 +44,7 @@ from stream_processors.detectors.seasonal.bank import (
     _DAY_BINS,
     _DAY_GAIN,
     _DOWN,
+    _EPOCH_HOUR,
     _FACTOR,
     _FACTOR_GROWTH,
     _FACTOR_STEP,
@@ -522,7 +523,7 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                     _prefetch(state, coming * _ROW + line)
                 hour = timestamps[i + _AHEAD] // (2 * _HALF_HOUR)
                 _prefetch(reached, coming * _BINS + 2 * (hour % 24))
-                _prefetch(reached, coming * _BINS + _DAY_BINS + (hour + 72) % _WEEK_BINS)
+                _prefetch(reached, coming * _BINS + _DAY_BINS + (hour + _EPOCH_HOUR) % _WEEK_BINS)
             s, usually = state[rows[i]], reached[rows[i]]
             mark = places[i - begin]
             time = float(timestamps[i])
@@ -603,14 +604,14 @@ def _kernels(stamp: int) -> tuple[Any, Any]:
                 usually[at] = np.uint8(known + _DAY_GAIN * (_LEVELS * s[_HALF_HOUR_PEAK] - known) + 0.5)
                 s[_HALF_HOUR_PEAK] = 0.0
             if hour != last // 2:
-                at = _DAY_BINS + (last // 2 + 72) % _WEEK_BINS
+                at = _DAY_BINS + (last // 2 + _EPOCH_HOUR) % _WEEK_BINS
                 known = float(usually[at])
                 usually[at] = np.uint8(known + _WEEK_GAIN * (_LEVELS * s[_HOUR_PEAK] - known) + 0.5)
                 s[_HOUR_PEAK] = 0.0
             s[_HALF_HOUR_PEAK], s[_HOUR_PEAK] = _most(s[_HALF_HOUR_PEAK], level), _most(s[_HOUR_PEAK], level)
             most = max(usually[(half_hour - 1) % _DAY_BINS], usually[half_hour % _DAY_BINS])
             most = max(most, usually[(half_hour + 1) % _DAY_BINS])
-            for other in (hour + 71, hour + 72):
+            for other in (hour + _EPOCH_HOUR - 1, hour + _EPOCH_HOUR):
                 most = max(most, usually[_DAY_BINS + other % _WEEK_BINS])
             told = still > strength and s[_RUN_TOLD] > 0.0
             strength, level = _most(strength, still), _most(level, still)
