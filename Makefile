@@ -4,18 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BUILT := $(VENV)/.built
+KERNELS := stream_processors/kernels
 WORKERS ?= 2
 ROUNDS ?= 200
 SEED ?= 1
 MINUTES ?= 30
 
-.PHONY: help install demo test lint format validate build lock schemas chaos soak bench bench-peers clean
+.PHONY: help install demo test lint format validate build lock headers schemas chaos soak bench bench-peers clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP) ## Make .venv with everything and the command .venv/bin/opsriver
+install: $(BUILT) ## Make .venv with everything and the command .venv/bin/opsriver
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -26,7 +28,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing $$(grep -c '^[a-z]' requirements.lock) pinned packages; this takes a minute or two"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+$(BUILT): $(STAMP) $(wildcard $(KERNELS)/*.c $(KERNELS)/*.h)
+	@rm -f $(KERNELS)/_kernels*
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@ls $(KERNELS)/_kernels* >/dev/null 2>&1 || echo "No C compiler was found: NumPy computes alone, to the same results, slower"
 	@touch $@
 	@echo "Installed: $(BIN)/opsriver"
 
@@ -59,6 +66,11 @@ lock: ## Pin dependencies anew (needs uv)
 	  uv pip compile requirements/$$set.in -c requirements.lock --python-version 3.13 \
 	    --python-platform aarch64-manylinux_2_28 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --no-annotate --no-header -q -o requirements/$$set.lock; done
+	uv pip compile requirements/cross.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o requirements/cross.lock
+
+headers: install ## Write the C headers of the compiled kernels from their Python faces
+	@$(BIN)/python tools/kernel_headers.py
 
 schemas: install ## Write the JSON Schema files from the types
 	@$(BIN)/python -m schemas.generate

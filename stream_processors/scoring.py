@@ -156,7 +156,7 @@ def default_banks(config: DetectorConfig | None = None, *, compiled: bool | None
     """The default detector's bank and those of the others that a configuration names, by name.
 
     The deep detector and river are imported only where a rule names them. ``compiled`` is the seasonal bank's:
-    False keeps it to NumPy where numba is installed.
+    False keeps it to NumPy.
     """
     from stream_processors.detectors.seasonal.bank import SeasonalBank
 

@@ -13,7 +13,6 @@ import pytest
 from opsriver import embedded
 from opsriver.embedded import Stack
 from opsriver.embedded.emulator import choose_port
-from stream_processors.detectors.seasonal import bank
 from tests.support.ministack import free_port
 
 
@@ -101,17 +100,6 @@ def eventually() -> Callable[..., Any]:
             time.sleep(pause)
 
     return wait
-
-
-@pytest.fixture(scope="module")
-def soon_compiled() -> Iterator[None]:
-    """The default detector turns to what is compiled after some hundred rows instead of a hundred thousand.
-
-    For tests whose matter is another; both ways give the same bits.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bank, "_WORTH_COMPILING", 300)
-        yield
 
 
 @pytest.fixture(scope="session")

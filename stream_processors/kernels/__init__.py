@@ -80,7 +80,8 @@ class Kernel:
         Raises ``TypeError`` for an array that is not of the field's type or not contiguous, and for missing fields.
         """
         if values.keys() != self.fields.keys():
-            raise TypeError(f"{self.name} takes {', '.join(self.fields)}; wrong: {', '.join(values.keys() ^ self.fields.keys())}")
+            wrong = ", ".join(sorted(values.keys() ^ self.fields.keys()))
+            raise TypeError(f"{self.name} takes {', '.join(self.fields)}; missing or unknown: {wrong}")
         made = self._structure()
         for name, kind in self.fields.items():
             value = values[name]
@@ -89,7 +90,7 @@ class Kernel:
                 continue
             if value.dtype.str[1:] != kind or not value.flags.c_contiguous:
                 raise TypeError(f"{name} must be contiguous and of type {kind}, not {value.dtype}")
-            setattr(made, name, value.__array_interface__["data"][0])
+            setattr(made, name, _address(value))
         return Arguments(made, values)
 
     def _body(self) -> str:
@@ -121,6 +122,13 @@ class Arguments:
         self._made, self._kept, self.pointer = made, kept, ctypes.addressof(made)
 
 
+def _address(array: Any) -> int:
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # read-only, or empty: NumPy's own way takes four times as long
+        return int(array.ctypes.data)
+
+
 def _stamp(body: str) -> int:
     return zlib.crc32(body.encode())
 
@@ -128,7 +136,7 @@ def _stamp(body: str) -> int:
 def _literal(value: Constant) -> str:
     if isinstance(value, tuple):
         return "{" + ", ".join(_literal(one) for one in value) + "}"
-    return str(value) if isinstance(value, int) else value.hex()
+    return repr(value)  # of a double so many digits that it comes back
 
 
 @cache

@@ -6,12 +6,10 @@ CRITICAL. Every series is a host with a metric of its own, so that no group or c
 
 from __future__ import annotations
 
-import functools
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import pytest
 
 from schemas.insights import Insight
 from stream_processors.records.batch import EventBatch, Shared
-from stream_processors.scoring import Scorer, default_banks
+from stream_processors.scoring import Scorer
 from tests.support.series import DAY, HOUR, MINUTE, START, FloatArray, IntArray
 
 pytestmark = pytest.mark.together("interval")
@@ -69,9 +67,7 @@ def watch(fleet: Mapping[str, Series]) -> dict[str, Seen]:
         name: Shared(f"metric of {name}", f"metric of {name}", "Percent" if name.startswith("percentage") else None)
         for name in names
     }
-    scorer = Scorer(
-        None, functools.partial(default_banks, compiled=find_spec("numba") is not None)
-    )  # the bits are those of NumPy
+    scorer = Scorer()
     found: list[Insight] = []
     score, expected = [], []
     for begin in range(0, len(order), CUT):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from importlib.util import find_spec
 from types import ModuleType
 from typing import ClassVar, TypeVar
 
@@ -187,8 +186,6 @@ _CHUNK = 256
 _APART = 8
 """Room between columns: of lengths that are powers of two, all columns' values of one row would compete for the same few
 places of the processor's cache."""
-_WORTH_COMPILING = 100_000
-"""Events after which a bank loads numba, which takes half a second; they take NumPy about a quarter."""
 
 
 def _blend(interval: FloatArray, memory: float | FloatArray) -> FloatArray:
@@ -207,9 +204,8 @@ class SeasonalBank(Bank):
         Families that say nothing, and ``single values`` for the judge of these: for experiments, with
         NumPy alone.
     compiled
-        True computes with numba (the extra ``compiled``; ImportError without it), False with NumPy
-        alone. By default numba takes over where it is installed, once so many events have passed
-        that loading it is worth its while. The bits of the results are the same.
+        True computes with the compiled loops (ImportError where they were not built), False with
+        NumPy alone; by default with the loops where they are. The bits of the results are the same.
 
     """
 
@@ -230,9 +226,7 @@ class SeasonalBank(Bank):
             raise ValueError("what is compiled leaves no evidence out; take compiled=False")
         self._without = [_FAMILIES.index(name) for name in without if name != SINGLE]
         self._singles = SINGLE not in without
-        self._compiled = _kernel() if compiled else None
-        worth = compiled is None and not without and find_spec("numba")
-        self._until_compiled = _WORTH_COMPILING if worth else math.inf
+        self._compiled = _loops(False if without else compiled)
         self._columns: FloatArray = np.empty((len(_COLUMNS), 0))
         self._size = 0
         self._state: FloatArray = np.zeros((0, len(_COLUMNS)))
@@ -246,9 +240,9 @@ class SeasonalBank(Bank):
         return {**self.__dict__, "_compiled": self.compiled, "_columns": np.empty((len(_COLUMNS), 0))}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Go on as before; with NumPy alone, to the same bits, where numba is not installed."""
+        """Go on as before; with NumPy alone, to the same bits, where nothing was compiled."""
         self.__dict__.update(state)
-        self._compiled = _kernel() if state["_compiled"] and find_spec("numba") else None
+        self._compiled = _loops(None if state["_compiled"] else False)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -271,16 +265,15 @@ class SeasonalBank(Bank):
 
     def _rounds(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
         count = len(rows)
-        rows = np.asarray(rows, dtype=np.int64)
-        timestamps = np.asarray(timestamps, dtype=np.int64)
-        values = np.asarray(values, dtype=np.float64)
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        timestamps = np.ascontiguousarray(timestamps, dtype=np.int64)
+        values = np.ascontiguousarray(values, dtype=np.float64)
         if count and (rows.min() < 0 or rows.max() >= self._size):
             message = f"rows must lie in 0 to {self._size - 1}, not {rows.min()} to {rows.max()}"
             raise IndexError(message)
         if count == 0:
             empty = np.zeros(0)
             return [Verdicts(*(empty,) * 6, np.zeros(0, np.bool_), np.zeros((0, len(_FAMILIES))), empty)]
-        self._count_down(timestamps.size)
         if self._compiled:
             kept = self._state, self._bins, self._visits, self._reached
             return [self._compiled.step(*kept, rows, *turn) for turn in zip(timestamps, values, strict=True)]
@@ -295,25 +288,19 @@ class SeasonalBank(Bank):
         """Rounds of ``step``, one after the other; what is compiled takes small ones together."""
         large = int(np.count_nonzero(sizes >= SMALL_ROUND))
         begin = int(sizes[:large].sum())
-        if self._until_compiled < len(rows):  # loads it for these
-            self._count_down(len(rows))
         if not self._compiled or large == len(sizes):
             return super().steps(rows, timestamps, values, sizes)
         if rows.min() < 0 or rows.max() >= self._size:
             raise IndexError(f"rows must lie in 0 to {self._size - 1}, not {rows.min()} to {rows.max()}")
         parts = super().steps(rows[:begin], timestamps[:begin], values[:begin], sizes[:large])
-        columns = (np.ascontiguousarray(column[begin:]) for column in (rows, timestamps, values))
+        kinds = ((rows, np.int64), (timestamps, np.int64), (values, np.float64))
+        columns = (np.ascontiguousarray(column[begin:], dtype=kind) for column, kind in kinds)
         return [*parts, self._compiled.steps(self._state, self._bins, self._visits, self._reached, *columns, sizes[large:])]
 
     @property
     def compiled(self) -> bool:
-        """Whether numba computes by now."""
+        """Whether the compiled loops compute."""
         return self._compiled is not None
-
-    def _count_down(self, count: int) -> None:
-        self._until_compiled -= count
-        if self._until_compiled < 0:
-            self._compiled, self._until_compiled = _kernel(), math.inf
 
     def _block(self, rows: IntArray, timestamps: IntArray, values: FloatArray) -> list[Verdicts]:
         """Rounds of the same rows, whose state is turned into columns once for all of them."""
@@ -693,11 +680,15 @@ class SeasonalBank(Bank):
             state[at] = min(max(moved, -float(_LOUDNESS)), float(_LOUDNESS))
 
 
-def _kernel() -> ModuleType:
-    """The compiled steps; importing them imports numba."""
+def _loops(wanted: bool | None) -> ModuleType | None:
+    """The compiled steps, or None for NumPy's. ImportError where they are wanted and were not built."""
+    if wanted is False:
+        return None
     from stream_processors.detectors.seasonal import compiled
 
-    return compiled
+    if wanted:
+        compiled.halves()
+    return compiled if compiled.KERNEL.available else None
 
 
 def _grown(old: NDArray[_T], used: int, capacity: int) -> NDArray[_T]:

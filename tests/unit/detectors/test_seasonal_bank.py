@@ -71,7 +71,6 @@ def test_rows_stepped_together_and_one_by_one_give_the_same_bits(compiled, seed,
     kind=st.sampled_from(["heavy", "sparse", "whole", "wild", "standing"]),
 )
 def test_the_compiled_path_gives_the_bits_of_numpy(seed, series, cadence, kind):
-    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     rng = np.random.default_rng(seed)
     plain, compiled = SeasonalBank(series, compiled=False), SeasonalBank(series, compiled=True)
     stamps = START + rng.integers(0, 1000, series)

@@ -15,8 +15,6 @@ from stream_processors.detectors.config import DetectorConfig, Rule, parse
 from tests.support.labelled import fleet as simulated
 from tests.support.series import START
 
-pytestmark = pytest.mark.usefixtures("soon_compiled")
-
 MINUTE = 60_000
 TTL = 180 * 86_400_000
 

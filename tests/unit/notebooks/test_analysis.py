@@ -20,7 +20,6 @@ from opsriver.replay.order import shard_by_shard
 from opsriver.replay.run import Replay
 from stream_processors.detectors.config import DetectorConfig
 
-pytestmark = pytest.mark.usefixtures("soon_compiled")
 
 HOUR = 3_600_000
 

@@ -26,8 +26,6 @@ from schemas.insights import Insight
 from stream_processors.detectors.config import DetectorConfig, parse
 from tests.support.streams import START, archive, archive_insights, scored, stream
 
-pytestmark = pytest.mark.usefixtures("soon_compiled")
-
 HOSTS = (["web-1", "web-2", "db-1"], ["web-3", "../../etc"])
 END = START + 400 * HOUR_MS
 

@@ -20,8 +20,6 @@ from stream_processors.state.snapshot import apply, decode, encode
 from tests.support.batches import Event, batch
 from tests.support.paths import PATHS
 
-pytestmark = pytest.mark.usefixtures("soon_compiled")
-
 START = 1_790_000_000_000
 MINUTE = 60_000
 

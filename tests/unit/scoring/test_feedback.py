@@ -310,7 +310,6 @@ def test_any_cut_into_batches_gives_the_same_with_verdicts(seed: int, at: list[i
 
 
 def test_both_paths_of_the_real_detector_give_the_same_with_verdicts() -> None:
-    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     for seed in (5, 7):
         items, insights, state = judged(seed, functools.partial(default_banks, compiled=False))
         assert cut(items, [90, 91, 350, 600], functools.partial(default_banks, compiled=True)) == (insights, state)

@@ -114,7 +114,6 @@ def test_one_event_a_batch_gives_the_same_with_the_real_detector(compiled: bool)
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed: int, data: st.DataObject) -> None:
-    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     items = stream(seed)
     cuts = data.draw(st.lists(st.integers(0, len(items)), max_size=10))
     plain = run(items, [], functools.partial(default_banks, compiled=False))
@@ -125,7 +124,6 @@ def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_wild_values_and_jumping_clocks_end_nothing_and_keep_the_invariance(seed: int, data: st.DataObject) -> None:
-    pytest.importorskip("numba", reason="numba, the extra `compiled`, is not installed")
     items = hostile(seed)
     cuts = data.draw(st.lists(st.integers(0, len(items)), max_size=10))
     plain = run(items, [], functools.partial(default_banks, compiled=False), DetectorConfig())
