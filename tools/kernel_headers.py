@@ -13,7 +13,8 @@ from stream_processors.detectors.seasonal.compiled import KERNEL as SEASONAL  # 
 from stream_processors.records.compiled import KERNEL as TEXTS  # noqa: E402
 
 FOLDER = ROOT / "stream_processors" / "kernels"
-HEADERS = {FOLDER / f"{kernel.name}_face.h": kernel.header for kernel in (CORRELATION, SEASONAL, TEXTS)}
+KERNELS = (CORRELATION, SEASONAL, TEXTS)
+HEADERS = {FOLDER / f"{kernel.name}_face.h": kernel.header for kernel in KERNELS}
 
 if __name__ == "__main__":
     for path, header in HEADERS.items():

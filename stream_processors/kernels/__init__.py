@@ -88,7 +88,7 @@ class Kernel:
             if kind == "number":
                 setattr(made, name, value)
                 continue
-            if value.dtype.str[1:] != kind or not value.flags.c_contiguous:
+            if value.dtype.str[1:] != kind or not value.dtype.isnative or not value.flags.c_contiguous:
                 raise TypeError(f"{name} must be contiguous and of type {kind}, not {value.dtype}")
             setattr(made, name, _address(value))
         return Arguments(made, values)

@@ -27,7 +27,7 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_multi_constructor("!", lambda *_: None)
-SETS = sorted(path.stem for path in (ROOT / "requirements").glob("*.in") if not path.stem.startswith("peers-"))
+SETS = ("archive", "light", "scorer")
 
 
 def pins(path: Path) -> dict[str, str]:
