@@ -43,6 +43,7 @@ from stream_processors.detectors.base import (
     in_order,
 )
 from stream_processors.detectors.config import OWN, DetectorConfig, Rule
+from stream_processors.detectors.correlation_compiled import KERNEL
 from stream_processors.episodes import (
     LONGEST_MS,
     QUIET_INTERVALS,
@@ -493,7 +494,8 @@ class Scorer:
         elif len(taken.order):
             self._together(slots, t, interval, taken, None)
         emitted = [*emitted[:limits], *silent.heard, *emitted[limits:]]
-        self.correlations.bank.compiled = any(getattr(bank, "compiled", False) for bank in self.banks.values())
+        fast = any(getattr(bank, "compiled", False) for bank in self.banks.values())
+        self.correlations.bank.compiled = fast and KERNEL.available
         self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty, self.rule)
         if self.config.rules:
             self._allow(slots, score, level, part, place, verdicts)

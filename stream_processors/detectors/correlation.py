@@ -12,12 +12,15 @@ Knows neither the clock nor randomness. Everything is a function of the host's o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_processors.detectors.base import FloatArray, IntArray, enlarged, in_order
+
+if TYPE_CHECKING:
+    from stream_processors.detectors.correlation_compiled import Loops
 
 NAME = "correlation"
 VERSION = 1
@@ -81,8 +84,6 @@ _LANE = {
     "alone": (np.float64, ()),
     "covariance": (np.float64, (LANES,)),
 }
-_ROOM = 512
-"""Closed blocks that numba hands on at once."""
 _UNSEEN = ("block", "first", "seen")
 """Columns that are -1 where nothing has been seen."""
 _ROW = np.dtype(
@@ -116,10 +117,15 @@ class CorrelationBank:
 
     def __init__(self) -> None:
         self.compiled = False
-        """Whether numba computes, for the same bits; it must be installed."""
+        """Whether the compiled loops compute, for the same bits; they must be built (else ``step`` raises ImportError)."""
+        self._loops: Loops | None = None
         self._size = 0
         self._host: dict[str, NDArray[Any]] = {n: np.zeros((0, *shape), kind) for n, (kind, shape) in _HOST.items()}
         self._lane: dict[str, NDArray[Any]] = {n: np.zeros((0, LANES, *shape), kind) for n, (kind, shape) in _LANE.items()}
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled and copied: no room to work in."""
+        return {**self.__dict__, "_loops": None}
 
     def __len__(self) -> int:
         """Number of hosts."""
@@ -242,41 +248,36 @@ class CorrelationBank:
     def _step_compiled(
         self, order: IntArray, host: IntArray, block: IntArray, lanes: IntArray, timestamps: IntArray, values: FloatArray
     ) -> tuple[list[Break], IntArray]:
-        """The rest of ``step`` with numba, some hundred closed blocks at a time."""
-        from stream_processors.detectors.correlation_compiled import RAISED, kernels
+        """The rest of ``step`` in C, some hundred closed blocks at a time."""
+        from stream_processors.detectors.correlation_compiled import EVENTS, RAISED, Loops
 
-        gather, judge = kernels()
-        state, own = self._host, self._lane
+        columns = {**self._host, **self._lane}
+        if self._loops is None or not self._loops.on(columns):
+            self._loops = Loops(columns)
+        loops = self._loops
         found: list[Break] = []
         touched: list[IntArray] = []
-        lane, value = lanes[order], values[order]
-        room, begin = min(_ROOM, len(order)), 0
-        closing, scalars, told = np.zeros((room, 3), np.int64), np.zeros((room, 3)), np.zeros(room, np.int64)
-        before, usable = np.zeros((room, LANES, LANES)), np.zeros((room, LANES), np.bool_)
-        deviation, clipped, sizes, levels = (np.zeros((room, LANES)) for _ in range(4))
-        closed = np.empty(len(order), np.int64)
-        while begin < len(order):
-            begin, made, count, _ = gather(
-                *(begin, host, block, lane, value, state["block"], state["first"], state["learned"]),
-                *(own["sum"], own["count"], own["seen"], own["mean"], own["covariance"], state["open"]),
-                *(closed, closing, before, deviation, usable, clipped, sizes, scalars),
-            )
-            touched.append(closed[:count].copy())
-            if not made:
-                continue
-            with np.errstate(all="ignore"):
-                explained, surprise = _regress(before[:made], deviation[:made], usable[:made], clipped[:made])
-            judge(
-                *(closing[:made], usable, sizes, scalars, explained, surprise, own["evidence"], own["alone"]),
-                *(state["first"], state["usual"], state["peak"], state["day"], state["open"], state["opened"]),
-                *(state["calm"], levels, told),
-            )
-            for one in np.flatnonzero(told[:made]):
-                place = int(order[closing[one, 1]])
-                what: Literal["raised", "over"] = "raised" if told[one] == RAISED else "over"
-                found.append(_broken(int(closing[one, 0]), place, what, levels[one], explained[one], timestamps))
+        for start in range(0, len(order), EVENTS):
+            part = order[start : start + EVENTS]
+            loops.take(host[start : start + EVENTS], block[start : start + EVENTS], lanes[part], values[part])
+            begin = 0
+            while begin < len(part):
+                begin, made = loops.gather(begin, len(part))
+                if not made:
+                    continue
+                before, deviation, usable = loops.before[:made], loops.deviation[:made], loops.usable[:made]
+                with np.errstate(all="ignore"):
+                    regressed = _regress(before, deviation, usable, loops.clipped[:made])
+                loops.explained[:made], loops.surprise[:made] = regressed
+                loops.judge()
+                for one in np.flatnonzero(loops.told[:made]):
+                    place = int(part[loops.closing[one, 1]])
+                    what: Literal["raised", "over"] = "raised" if loops.told[one] == RAISED else "over"
+                    level, explained = loops.levels[one], loops.explained[one]
+                    found.append(_broken(int(loops.closing[one, 0]), place, what, level, explained, timestamps))
+            touched.append(loops.touched())
         found.sort(key=lambda one: one.index)
-        return found, np.concatenate(touched) if touched else np.zeros(0, np.int64)
+        return found, np.concatenate(touched)
 
     def _start(self, hosts: IntArray, lanes: IntArray, order: IntArray) -> IntArray:
         """The events without those of hosts of which nothing but the first lane has been seen."""

@@ -1,25 +1,20 @@
-"""The correlation bank's recurrences as compiled loops, where numba is installed: the same bits as NumPy's, sooner.
+"""The correlation bank's recurrences as compiled loops: the same bits as NumPy's, sooner.
 
 A host whose blocks close one after the other within a batch costs NumPy some eighty calls a block.
 Here ``gather`` takes in events and learns means and covariance, which need nothing of what is judged;
 the regressions of all closed blocks then are NumPy's, as inverses are LAPACK's; ``judge`` follows.
-What a number means is told in ``correlation``.
+What a number means is told in ``correlation``, what a field means here.
 """
 
 from __future__ import annotations
 
-import math
-import zlib
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+import ctypes
+from collections.abc import Mapping
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors import correlation
 from stream_processors.detectors.base import FloatArray, IntArray
 from stream_processors.detectors.correlation import (
     ALONE,
@@ -44,172 +39,158 @@ from stream_processors.detectors.correlation import (
     TAKEN,
     USUAL,
 )
+from stream_processors.kernels import Kernel
 
-_jit: Callable[[Any], Any] = numba.njit(cache=True, error_model="numpy", fastmath=False)
 RAISED, OVER = 1, 2
 """What ``judge`` finds of a closed block."""
 
+ROOM = 512
+"""Closed blocks that are judged at once, at most."""
+EVENTS = 2**15
+"""Events taken in at once, at most."""
 
-def _py_least(a: float, b: float) -> float:
-    """NumPy's minimum: NaN passes."""
-    return a if a < b or a != a else b
+_EVENTS = {"host": "i8", "block": "i8", "lane": "i8", "values": "f8"}
+_HOSTS = {
+    "hosts": "number",
+    "current": "i8",
+    "first": "i8",
+    "learned": "f8",
+    "usual": "f8",
+    "peak": "f8",
+    "day": "i8",
+    "open": "i8",
+    "opened": "i8",
+    "calm": "i8",
+}
+"""The bank's columns (``current`` is ``block``), with room for so many hosts."""
+_LANES = {
+    "sum": "f8",
+    "count": "f8",
+    "seen": "i8",
+    "mean": "f8",
+    "evidence": "f8",
+    "alone": "f8",
+    "covariance": "f8",
+}
+_CLOSED = {
+    "touched": "i8",  # hosts that closed a block, one after the other
+    "closing": "i8",  # of each block to judge: host, place of the event that closed it, block
+    "scalars": "f8",  # lapse, blocks learned before, and 1 where relations are judged
+    "before": "f8",  # the covariance that did not know the block yet
+    "deviation": "f8",
+    "usable": "b1",
+    "clipped": "f8",
+    "sizes": "f8",
+    "explained": "f8",  # these two are the regression's
+    "surprise": "f8",
+    "levels": "f8",
+    "told": "i8",
+    "counts": "i8",  # blocks to judge; hosts in ``touched``
+}
+
+KERNEL = Kernel(
+    "correlation",
+    constants={
+        "LANES": LANES,
+        "ROOM": ROOM,
+        "COURSE": COURSE,
+        "MEMORY": MEMORY,
+        "SMOOTH": SMOOTH,
+        "DAY": DAY,
+        "MATURE": MATURE,
+        "LEARNED": LEARNED,
+        "LONGEST_STEP": LONGEST_STEP,
+        "CLIP": CLIP,
+        "TAKEN": TAKEN,
+        "ORDINARY": ORDINARY,
+        "EXPLAINED": EXPLAINED,
+        "ALONE": ALONE,
+        "OPEN": OPEN,
+        "LEFT": LEFT,
+        "INVOLVED": INVOLVED,
+        "FLOOR": FLOOR,
+        "USUAL": USUAL,
+        "DAY_WEIGHT": DAY_WEIGHT,
+        "CALM": CALM,
+        "CALM_BLOCKS": CALM_BLOCKS,
+        "RAISED": RAISED,
+        "OVER": OVER,
+    },
+    fields={**_EVENTS, **_HOSTS, **_LANES, **_CLOSED},
+)
 
 
-def _py_most(a: float, b: float) -> float:
-    """NumPy's maximum."""
-    return a if a > b or a != a else b
+class Loops:
+    """Both loops on a bank's columns, and the room they work in, which is kept from one batch to the next.
 
+    Parameters
+    ----------
+    columns
+        The bank's; they must not move while the loops are used: ``on`` tells whether they have.
 
-_least, _most = _jit(_py_least), _jit(_py_most)
+    Raises
+    ------
+    ImportError
+        Where the kernel was not built.
 
+    """
 
-@cache
-def kernels() -> tuple[Any, Any]:
-    """Both kernels. The stamp tells the source of the constants, which numba does not compare when it looks for
-    what it compiled before."""
-    stamp = zlib.crc32(Path(correlation.__file__).read_bytes())
+    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        self._gather, self._judge = KERNEL.function("gather", ctypes.c_int64, ctypes.c_int64), KERNEL.function("judge")
+        self._columns = dict(columns)
+        self._host, self._block, self._lane = (np.empty(EVENTS, np.int64) for _ in range(3))
+        self._values = np.empty(EVENTS)
+        self._touched, self._counts = np.empty(EVENTS, np.int64), np.zeros(2, np.int64)
+        self.closing = np.empty((ROOM, 3), np.int64)
+        self.before, self.usable = np.empty((ROOM, LANES, LANES)), np.empty((ROOM, LANES), np.bool_)
+        self.deviation, self.clipped, self.explained, self.surprise, self.levels = (
+            np.empty((ROOM, LANES)) for _ in range(5)
+        )
+        self.told = np.empty(ROOM, np.int64)
+        self._arguments = KERNEL.arguments(
+            host=self._host,
+            block=self._block,
+            lane=self._lane,
+            values=self._values,
+            hosts=len(columns["block"]),
+            current=columns["block"],
+            **{name: columns[name] for name in (*_HOSTS, *_LANES) if name not in ("hosts", "current")},
+            touched=self._touched,
+            closing=self.closing,
+            scalars=np.empty((ROOM, 3)),
+            before=self.before,
+            deviation=self.deviation,
+            usable=self.usable,
+            clipped=self.clipped,
+            sizes=np.empty((ROOM, LANES)),
+            explained=self.explained,
+            surprise=self.surprise,
+            levels=self.levels,
+            told=self.told,
+            counts=self._counts,
+        )
 
-    def gather(
-        begin: int,
-        host: IntArray,
-        block: IntArray,
-        lane: IntArray,
-        values: FloatArray,
-        current: IntArray,
-        first: IntArray,
-        learned: FloatArray,
-        total: FloatArray,
-        count: FloatArray,
-        seen: IntArray,
-        means: FloatArray,
-        covariance: FloatArray,
-        states: IntArray,
-        touched: IntArray,
-        closing: IntArray,
-        before: FloatArray,
-        deviation: FloatArray,
-        usable: NDArray[np.bool_],
-        clipped: FloatArray,
-        sizes: FloatArray,
-        scalars: FloatArray,
-    ) -> tuple[int, int, int, int]:
-        """Take in events from ``begin`` on until there is no room for blocks to judge: where it stopped, their number,
-        and the number of all ``touched`` hosts that closed a block."""
-        made = closed = 0
-        d, taken = np.zeros(LANES), np.zeros(LANES)
-        for i in range(begin, len(host)):
-            h = host[i]
-            if block[i] > current[h]:
-                if current[h] < 0:
-                    first[h] = block[i]
-                else:
-                    if made == len(closing):
-                        return i, made, closed, stamp
-                    at = current[h]
-                    last = seen[h].max()
-                    lapse = _most(float(min(at - last, LONGEST_STEP)) if last >= 0 else 1.0, 1.0)
-                    early = 1.0 / (learned[h] + 1.0)
-                    whole = True
-                    for k in range(LANES):
-                        x = total[h, k] / count[h, k]
-                        there = count[h, k] > 0 and abs(x) < 1e100
-                        total[h, k] = count[h, k] = 0.0
-                        active = there or (seen[h, k] >= 0 and at - seen[h, k] <= LONGEST_STEP)
-                        whole = whole and there == active
-                        mean = x if there and seen[h, k] < 0 else means[h, k]
-                        if there:
-                            seen[h, k] = at
-                        d[k] = x - mean if there else 0.0
-                        sd = math.sqrt(_most(covariance[h, k, k], 0.0))
-                        known = active and sd > 1e-12 * abs(mean)
-                        size = d[k] / sd if known else 0.0
-                        deviation[made, k], usable[made, k] = sd, known
-                        clipped[made, k] = _least(_most(size, -CLIP), CLIP)
-                        sizes[made, k] = _least(size * size, 1e6)
-                        taken[k] = _least(_most(d[k], -TAKEN * sd), TAKEN * sd) if sd > 0 else d[k]
-                        step = _most(lapse / (lapse + COURSE), early) * taken[k] if there else 0.0
-                        means[h, k] = mean + step
-                    touched[closed] = h
-                    closed += 1
-                    judged = whole and learned[h] > DAY / 2
-                    # A host's events follow one another: of this one something may be open before long.
-                    if judged or states[h] > 0 or (made > 0 and closing[made - 1, 0] == h):
-                        before[made] = covariance[h]
-                        closing[made, 0], closing[made, 1], closing[made, 2] = h, i, at
-                        scalars[made, 0], scalars[made, 1], scalars[made, 2] = lapse, learned[h], 1.0 if judged else 0.0
-                        made += 1
-                    if whole:
-                        weight = _most(lapse / (lapse + MEMORY), early)
-                        for k in range(LANES):
-                            for other in range(LANES):
-                                s = covariance[h, k, other]
-                                covariance[h, k, other] = s + weight * (taken[k] * taken[other] - s)
-                        learned[h] += 1.0
-                current[h] = block[i]
-            total[h, lane[i]] += values[i]
-            count[h, lane[i]] += 1.0
-        return len(host), made, closed, stamp
+    def on(self, columns: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether these are still the columns; they are others once the bank has grown."""
+        return all(self._columns[name] is column for name, column in columns.items())
 
-    def judge(
-        closing: IntArray,
-        usable: NDArray[np.bool_],
-        sizes: FloatArray,
-        scalars: FloatArray,
-        explained: FloatArray,
-        surprise: FloatArray,
-        evidence: FloatArray,
-        alone: FloatArray,
-        first: IntArray,
-        usuals: FloatArray,
-        peaks: FloatArray,
-        days: IntArray,
-        states: IntArray,
-        since: IntArray,
-        calms: IntArray,
-        levels: FloatArray,
-        told: IntArray,
-    ) -> int:
-        """What closed blocks say, one after the other: ``levels`` of the lanes, and in ``told`` what to report."""
-        for m in range(len(closing)):
-            h, at = closing[m, 0], closing[m, 2]
-            lapse, learned = scalars[m, 0], scalars[m, 1]
-            if scalars[m, 2] == 0.0:
-                expired = states[h] > 0 and at - since[h] > DAY
-                told[m] = OVER if expired and states[h] == OPEN else 0
-                states[h] = 0 if expired else states[h]
-                levels[m], explained[m] = 0.0, 0.0
-                continue
-            gain = lapse / (lapse + SMOOTH)
-            top = -np.inf
-            for k in range(LANES):
-                e, a = evidence[h, k], alone[h, k]
-                evidence[h, k] = e + gain * (surprise[m, k] / (surprise[m, k] + ORDINARY) - e)
-                alone[h, k] = a + gain * (sizes[m, k] / (sizes[m, k] + ORDINARY) - a)
-                levels[m, k] = evidence[h, k] if explained[m, k] >= EXPLAINED and usable[m, k] else 0.0
-                top = _most(top, levels[m, k])
-            own = -np.inf
-            for k in range(LANES):
-                own = _most(own, alone[h, k] if levels[m, k] >= INVOLVED * top else 0.0)
-            usual, peak, day = usuals[h], peaks[h], at // DAY
-            over = day != days[h] and peak > 0
-            if over:
-                reached = _least(peak, 1.5 * usual + 0.05) if usual > 0 else peak
-                usual = usual + DAY_WEIGHT * (reached - usual) if usual > 0 else peak
-            usuals[h], days[h] = usual, day
-            peaks[h] = _most(0.0 if over else peak, top)
-            mark = _most(FLOOR, USUAL * usual)
-            ripe = at - first[h] >= MATURE and learned + 1.0 >= LEARNED and usual > 0
-            state = states[h]
-            opened = state > 0
-            high = ripe and not opened and top >= mark
-            raised = high and own < ALONE
-            calm = calms[h] + 1 if opened and top < CALM * mark else 0
-            ended = opened and (calm >= CALM_BLOCKS or at - since[h] > DAY)
-            calms[h] = calm
-            states[h] = OPEN if raised else LEFT if high else 0 if ended else state
-            if high:
-                since[h] = at
-            told[m] = RAISED if raised else OVER if ended and state == OPEN else 0
-        return stamp
+    def take(self, host: IntArray, block: IntArray, lane: IntArray, values: FloatArray) -> None:
+        """The events, ``EVENTS`` at most, that ``gather`` is to take in next."""
+        count = len(host)
+        self._host[:count], self._block[:count], self._lane[:count], self._values[:count] = host, block, lane, values
+        self._counts[1] = 0
 
-    return _jit(gather), _jit(judge)
+    def gather(self, begin: int, events: int) -> tuple[int, int]:
+        """Take in events from ``begin`` on until there is no room for blocks to judge: where it stopped, their number."""
+        begin = self._gather(self._arguments.pointer, begin, events)
+        if begin < 0:
+            raise IndexError("an event of a host or a lane that there is not")
+        return begin, int(self._counts[0])
+
+    def judge(self) -> None:
+        """What these blocks say, in ``levels`` and ``told``, once ``explained`` and ``surprise`` are there."""
+        self._judge(self._arguments.pointer)
+
+    def touched(self) -> IntArray:
+        """Hosts of which the events taken closed a block."""
+        return self._touched[: self._counts[1]].copy()

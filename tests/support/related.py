@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_processors.detectors.correlation import BLOCK, Break, CorrelationBank
-from tests.support.paths import FASTEST
+from stream_processors.detectors.correlation_compiled import KERNEL
 
 Floats = NDArray[np.float64]
 START = 1_789_948_800_000
@@ -44,7 +44,7 @@ def run(values: Floats, bank: CorrelationBank | None = None) -> list[list[tuple[
     hosts, lanes, count = values.shape
     if bank is None:
         bank = CorrelationBank()
-        bank.compiled = FASTEST
+        bank.compiled = KERNEL.available
     while len(bank) < hosts:
         bank.add()
     host, lane = np.repeat(np.arange(hosts), lanes), np.tile(np.arange(lanes), hosts)

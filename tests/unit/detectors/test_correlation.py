@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from importlib.util import find_spec
+import pickle
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.detectors.correlation import BLOCK, ROW_BYTES, CorrelationBank
+from stream_processors.detectors import correlation_compiled
+from stream_processors.detectors.correlation import BLOCK, LANES, ROW_BYTES, CorrelationBank
+from stream_processors.detectors.correlation_compiled import KERNEL
 from tests.support.related import DAY, START, decouple, related, run, wandering
 
-NUMBA = pytest.mark.skipif(find_spec("numba") is None, reason="numba, the extra `compiled`, is not installed")
+BUILT = pytest.mark.skipif(not KERNEL.available, reason="the compiled kernels are not built")
+PATHS = pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=BUILT)])
 
 
 def raised(told):
@@ -104,13 +108,15 @@ def test_cuts_and_other_hosts_change_no_bit(seed):
     assert alone.dump(np.zeros(4, np.int64), np.arange(4)) == whole.dump(np.full(4, 1), np.arange(4))
 
 
+@PATHS
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), zeros=st.integers(0, 2 * ROW_BYTES))
-def test_any_bytes_may_be_restored_and_reach_no_other_host(seed, zeros):
+def test_any_bytes_may_be_restored_and_reach_no_other_host(compiled, seed, zeros):
     rng = np.random.default_rng(seed)
     wild = np.frombuffer(rng.bytes(2 * ROW_BYTES), np.uint8).copy()
     wild[rng.permutation(len(wild))[:zeros]] = 0
     bank = CorrelationBank()
+    bank.compiled = compiled
     for _ in range(2):
         bank.add()
     host, lane = np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)
@@ -127,7 +133,7 @@ def test_any_bytes_may_be_restored_and_reach_no_other_host(seed, zeros):
     assert bank.dump(np.ones(4, np.int64), np.arange(4)) == plain.dump(np.zeros(4, np.int64), np.arange(4))
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NUMBA)])
+@PATHS
 def test_what_is_open_ends_after_a_day_though_no_block_can_be_judged_any_more(compiled):
     values, rhythm = related(np.random.default_rng(3), 2, 8)
     decouple(np.random.default_rng(4), values, rhythm, 2, 5 * DAY, 3 * DAY)
@@ -153,7 +159,7 @@ def test_events_that_all_come_too_late_change_nothing():
     assert (found, touched.tolist(), bank.dump(hosts, lanes)) == ([], [], before)
 
 
-@NUMBA
+@BUILT
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), hosts=st.integers(1, 6), together=st.sampled_from([40, 5_000, 60_000]))
 def test_the_compiled_path_gives_the_bits_of_numpy(seed, hosts, together):
@@ -184,4 +190,93 @@ def test_the_compiled_path_gives_the_bits_of_numpy(seed, hosts, together):
         broken += len(found)
     print(f"{broken} insights")
     every = np.repeat(np.arange(hosts), 8), np.tile(np.arange(8), hosts)
+    assert compiled.dump(*every) == plain.dump(*every)
+
+
+@BUILT
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), zeros=st.integers(0, 8 * ROW_BYTES))
+def test_the_compiled_path_gives_the_numbers_of_numpy_whatever_was_restored(seed, zeros):
+    rng = np.random.default_rng(seed)
+    wild = np.frombuffer(rng.bytes(8 * ROW_BYTES), np.uint8).copy()
+    wild[rng.permutation(len(wild))[:zeros]] = 0
+    host, lane = np.zeros(8 * 40, np.int64), np.tile(np.arange(8), 40)
+    stamps, values = START + np.repeat(np.arange(40), 8) * BLOCK, rng.normal(size=8 * 40)
+    rows = []
+    for compiled in (False, True):
+        bank = CorrelationBank()
+        bank.compiled = compiled
+        bank.add()
+        bank.step(host[:8], lane[:8], stamps[:8] - BLOCK, values[:8])
+        bank.restore(host[:8], wild.tobytes())
+        bank.step(host, lane, stamps, values)
+        rows.append((bank._host, bank._lane))
+    for plain, other in zip(*rows, strict=True):
+        for name, column in plain.items():
+            np.testing.assert_array_equal(other[name], column, err_msg=name)
+
+
+@BUILT
+@pytest.mark.parametrize(("host", "lane"), [(-1, 0), (0, -1), (0, LANES), (0, 2**62)])
+def test_the_compiled_path_refuses_a_host_or_a_lane_that_there_is_not(host, lane):
+    bank, hosts, lanes = CorrelationBank(), np.zeros(2, np.int64), np.arange(2)
+    bank.compiled = True
+    bank.add()
+    bank.step(hosts, lanes, np.full(2, START), np.ones(2))
+    with pytest.raises(IndexError):
+        bank.step(np.array([host]), np.array([lane]), np.array([START + BLOCK]), np.ones(1))
+
+
+@BUILT
+def test_hosts_that_come_later_are_where_the_compiled_path_looks_for_them():
+    plain, compiled = CorrelationBank(), CorrelationBank()
+    compiled.compiled = True
+    rng = np.random.default_rng(5)
+    for at in range(40):
+        hosts, lanes = np.repeat(np.arange(at + 1), 3), np.tile(np.arange(3), at + 1)
+        values = rng.normal(size=len(hosts))
+        for bank in (plain, compiled):
+            bank.add()
+            bank.step(hosts, lanes, np.full(len(hosts), START + at * BLOCK), values)
+    assert compiled.dump(hosts, lanes) == plain.dump(hosts, lanes)
+
+
+@PATHS
+def test_a_pickled_or_copied_bank_goes_on_with_the_same_bits_and_apart(compiled):
+    bank, hosts, lanes = CorrelationBank(), np.zeros(4, np.int64), np.arange(4)
+    bank.compiled = compiled
+    bank.add()
+    rng = np.random.default_rng(6)
+    for at in range(5):
+        bank.step(hosts, lanes, np.full(4, START + at * BLOCK), rng.normal(size=4))
+    twins, before, values = (
+        [copy.deepcopy(bank), pickle.loads(pickle.dumps(bank))],
+        bank.dump(hosts, lanes),
+        rng.normal(size=4),
+    )
+    for twin in twins:
+        for at in range(5, 8):
+            twin.step(hosts, lanes, np.full(4, START + at * BLOCK), values)
+        assert bank.dump(hosts, lanes) == before
+    for at in range(5, 8):
+        bank.step(hosts, lanes, np.full(4, START + at * BLOCK), values)
+    assert [twin.dump(hosts, lanes) for twin in twins] == [bank.dump(hosts, lanes)] * 2
+
+
+@BUILT
+def test_more_events_than_the_compiled_path_takes_in_at_once(monkeypatch):
+    monkeypatch.setattr(correlation_compiled, "EVENTS", 1_000)
+    values, rhythm = related(np.random.default_rng(7), 2, 6)
+    decouple(np.random.default_rng(8), values, rhythm, 2, 5 * DAY, 60)
+    host, lane, block = (axis.ravel() for axis in np.indices(values.shape))
+    order = np.argsort(block, kind="stable")
+    plain, compiled = CorrelationBank(), CorrelationBank()
+    compiled.compiled = True
+    told = []
+    for bank in (plain, compiled):
+        bank.add_many(2)
+        told.append(bank.step(host[order], lane[order], START + block[order] * BLOCK, values.ravel()[order])[0])
+    assert told[0] == told[1]
+    assert len(told[0]) > 0
+    every = np.repeat(np.arange(2), 4), np.tile(np.arange(4), 2)
     assert compiled.dump(*every) == plain.dump(*every)
