@@ -114,4 +114,4 @@ def test_each_stage_sets_parameters_that_the_template_has_to_values_that_it_allo
     pairs = dict(pair.split("=", 1) for pair in shlex.split(chosen["parameter_overrides"]))
     assert pairs["StageName"] == stage
     for name, value in pairs.items():
-        assert value in declared[name].get("AllowedValues", [value]), name
+        assert value in map(str, declared[name].get("AllowedValues", [value])), name

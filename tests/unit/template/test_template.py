@@ -279,13 +279,20 @@ def test_records_are_retried_as_long_as_they_can_be_and_given_up_while_they_can_
 ) -> None:
     """A number of retries ends at once where a function hands back at once; and what leaves the stream unseen, untold.
 
-    Both streams keep records for a day at least: the retention of DynamoDB's, and the least that Kinesis' may have.
+    DynamoDB's stream keeps records for a day, Kinesis' as long as the parameter says.
     """
-    kept = template["Parameters"]["RetentionHours"]["MinValue"] * 3600
+    kept = template["Parameters"]["RetentionHours"]["AllowedValues"]
+    given_up = template["Mappings"]["GiveUpAfter"]
+    assert {hours: given_up[str(hours)]["Seconds"] for hours in kept} == {hours: (hours - 1) * 3600 for hours in kept}
     for name, properties in functions_with(template, "Kinesis", "DynamoDB").items():
         for event in properties["Events"].values():
+            if event["Type"] not in ("Kinesis", "DynamoDB"):
+                continue
+            age = given_up["24"]["Seconds"]
+            if event["Type"] == "Kinesis":
+                age = {"Fn::FindInMap": ["GiveUpAfter", {"Ref": "RetentionHours"}, "Seconds"]}
             assert event["Properties"]["MaximumRetryAttempts"] == -1, name
-            assert kept - 7200 <= event["Properties"]["MaximumRecordAgeInSeconds"] <= kept - 3600, name
+            assert event["Properties"]["MaximumRecordAgeInSeconds"] == age, name
 
 
 def test_a_scorer_that_no_longer_runs_is_told_though_it_has_no_metrics_then(template: dict[str, Any]) -> None:
