@@ -16,7 +16,6 @@ pytest.importorskip("numba", reason="numba, the extra `compiled`, is not install
 MODULES = [
     "stream_processors.detectors.seasonal.compiled",
     "stream_processors.detectors.correlation_compiled",
-    "stream_processors.records.compiled",
 ]
 
 
