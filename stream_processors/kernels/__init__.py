@@ -114,7 +114,7 @@ class Kernel:
 
 
 class Arguments:
-    """Values of a kernel's fields; ``pointer`` is what its functions take."""
+    """Values of a kernel's fields; ``pointer`` is what its functions take, as long as this lives."""
 
     __slots__ = ("_kept", "_made", "pointer")
 

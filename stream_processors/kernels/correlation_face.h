@@ -1,28 +1,28 @@
 /* Written by tools/kernel_headers.py from the Python face of correlation.c. */
 #include <stdint.h>
 
-#define STAMP 123161607u
+#define STAMP 2348770071u
 #define LANES 8
 #define ROOM 512
-#define COURSE 0x1.8000000000000p+4
-#define MEMORY 0x1.f800000000000p+10
-#define SMOOTH 0x1.8000000000000p+2
+#define COURSE 24.0
+#define MEMORY 2016.0
+#define SMOOTH 6.0
 #define DAY 288
 #define MATURE 864
-#define LEARNED 0x1.9000000000000p+7
+#define LEARNED 200.0
 #define LONGEST_STEP 12
-#define CLIP 0x1.8000000000000p+1
-#define TAKEN 0x1.0000000000000p+2
-#define ORDINARY 0x1.2000000000000p+3
-#define EXPLAINED 0x1.0000000000000p-1
-#define ALONE 0x1.0000000000000p-2
+#define CLIP 3.0
+#define TAKEN 4.0
+#define ORDINARY 9.0
+#define EXPLAINED 0.5
+#define ALONE 0.25
 #define OPEN 1
 #define LEFT 2
-#define INVOLVED 0x1.3333333333333p-2
-#define FLOOR 0x1.70a3d70a3d70ap-2
-#define USUAL 0x1.999999999999ap+0
-#define DAY_WEIGHT 0x1.999999999999ap-3
-#define CALM 0x1.3333333333333p-1
+#define INVOLVED 0.3
+#define FLOOR 0.36
+#define USUAL 1.6
+#define DAY_WEIGHT 0.2
+#define CALM 0.6
 #define CALM_BLOCKS 12
 #define RAISED 1
 #define OVER 2

@@ -38,7 +38,9 @@ def test_a_header_is_that_of_its_python_face(path: Path) -> None:
 def test_the_sources_compile_without_a_warning(tmp_path: Path) -> None:
     command = ["cc", "-Wextra", "-Wall", "-Wpedantic", "-Werror", "-std=c99", "-O2", "-c"]
     for source in FOLDER.glob("*.c"):
-        done = subprocess.run([*command, str(source), "-o", str(tmp_path / "o")], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, str(source), "-o", str(tmp_path / "o")], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 

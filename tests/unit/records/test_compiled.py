@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.records import kpl
+from stream_processors.records import compiled, kpl
+from stream_processors.records import decode as decoding
 from stream_processors.records.batch import EventBatch, StreamRecord
 from stream_processors.records.decode import decode
 from stream_processors.records.sink import Sink
+from tests.support import sanitized
 from tests.support.wire import ARRIVAL, aggregate, native, record, sealed
 
-compiled = pytest.importorskip(
-    "stream_processors.records.compiled", reason="numba, the extra `compiled`, is not installed", exc_type=ImportError
-)
+pytestmark = pytest.mark.skipif(not compiled.KERNEL.available, reason="the compiled kernels are not built")
 
-ROOT = Path(__file__).parents[3]
 NUMBERS = (
     *(
         "0",
@@ -71,10 +68,7 @@ LAYOUTS = (
 ORDINARY = LAYOUTS[0].format(n=0, t=ARRIVAL, v="1.5")
 
 
-pytestmark = pytest.mark.together  # one process compiles
-
-
-class Watched(compiled.Reader):  # type: ignore[misc,name-defined]
+class Watched(compiled.Reader):
     """A reader that counts the texts without a template and the records that were left to the common way."""
 
     def __init__(self) -> None:
@@ -256,11 +250,50 @@ def test_a_sink_is_left_as_the_common_way_leaves_it() -> None:
     assert [*zip(batch.record, batch.sub_sequence, batch.item, strict=True)] == [(0, 0, 0), (0, 1, 0)]
 
 
-def test_no_index_is_ever_out_of_bounds(tmp_path: Path) -> None:
-    """These tests once more, in a process in which numba checks every index; else a wrong one reads what it should not."""
-    if os.environ.get("NUMBA_BOUNDSCHECK"):
-        pytest.skip("this is that process")
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+@pytest.mark.parametrize("text", [ORDINARY, LAYOUTS[2].format(n=0, t=ARRIVAL, v=1), LAYOUTS[3].format(n=0, t=ARRIVAL, v=1)])
+def test_a_text_that_ends_anywhere(text: str) -> None:
+    known, whole = [record(metrics(text))], text.encode()
+    both(known, *[[record(aggregate([("k", whole[:end])]))] for end in range(1, len(whole))])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.one_of(st.sampled_from([b"\x0a", b"\x12", b"\x1a", b"\x08", b"\x10", b"\xff"]), st.binary()), max_size=20)
+)
+def test_any_bytes_as_a_message(parts: list[bytes]) -> None:
+    both([record(sealed(b"".join(parts)))])
+
+
+def test_by_default_it_takes_over_once_that_is_worth_its_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Watched()
+    monkeypatch.setattr(compiled, "_reader", [reader])
+    monkeypatch.setattr(decoding, "_decoded", [0])
+    monkeypatch.setattr(decoding, "_WORTH_COMPILING", 3)
+    seen = []
+    for _ in range(3):
+        decode([record(metrics(ORDINARY, ORDINARY))])
+        seen.append(reader.alone)
+    assert seen == [0, 0, 2]
+
+
+def test_without_numpy_nothing_compiled_is_even_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "stream_processors.records.compiled", None)
+    monkeypatch.delattr("stream_processors.records.compiled")
+    assert not decoding._kernel_is_here.__wrapped__()
+    with pytest.raises(ImportError):
+        decode([], compiled=True)
+
+
+def test_where_it_was_not_built_it_can_be_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(compiled.KERNEL), "_functions", None)
+    monkeypatch.setattr(compiled, "_reader", [])
+    assert not decoding._kernel_is_here.__wrapped__()
+    with pytest.raises(ImportError, match="make install"):
+        decode([record(metrics(ORDINARY))], compiled=True)
+
+
+@pytest.mark.slow
+def test_no_index_is_ever_out_of_bounds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """These tests once more, in a process in which every access is checked; else a wrong one reads what it should not."""
+    sanitized.run("texts", request.node.nodeid, tmp_path)

@@ -62,7 +62,7 @@ def test_each_set_holds_only_what_its_functions_need() -> None:
     light, scorer, archive = (set(pins(ROOT / "requirements" / f"{n}.lock")) for n in ("light", "scorer", "archive"))
     assert light.isdisjoint({"numpy", "scipy", "river", "pyarrow", "boto3"})
     assert {"numpy", "river", "scipy"} <= scorer
-    assert scorer.isdisjoint({"pyarrow", "pandas", "numba", "boto3"})
+    assert scorer.isdisjoint({"pyarrow", "pandas", "boto3"})
     assert {"numpy", "pyarrow"} <= archive
     assert archive.isdisjoint({"river", "pandas", "boto3"})
 
