@@ -182,14 +182,14 @@ class Loops:
 
     def gather(self, begin: int, events: int) -> tuple[int, int]:
         """Take in events from ``begin`` on until there is no room for blocks to judge: where it stopped, their number."""
-        begin = self._gather(self._arguments.pointer, begin, events)
+        begin = self._gather(self._arguments, begin, events)
         if begin < 0:
             raise IndexError("an event of a host or a lane that there is not")
         return begin, int(self._counts[0])
 
     def judge(self) -> None:
         """What these blocks say, in ``levels`` and ``told``, once ``explained`` and ``surprise`` are there."""
-        self._judge(self._arguments.pointer)
+        self._judge(self._arguments)
 
     def touched(self) -> IntArray:
         """Hosts of which the events taken closed a block."""

@@ -114,12 +114,12 @@ class Kernel:
 
 
 class Arguments:
-    """Values of a kernel's fields; ``pointer`` is what its functions take, as long as this lives."""
+    """Values of a kernel's fields, which its functions take; it keeps the arrays."""
 
-    __slots__ = ("_kept", "_made", "pointer")
+    __slots__ = ("_as_parameter_", "_kept", "_made")
 
     def __init__(self, made: ctypes.Structure, kept: Mapping[str, Any]) -> None:
-        self._made, self._kept, self.pointer = made, kept, ctypes.addressof(made)
+        self._made, self._kept, self._as_parameter_ = made, kept, ctypes.addressof(made)
 
 
 def _address(array: Any) -> int:

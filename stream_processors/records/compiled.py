@@ -181,7 +181,7 @@ class Reader:
         messages[:, _EARLIEST] = np.maximum(arrived - times.MAX_BEHIND, times.MILLISECONDS_FROM)
         messages[:, _LATEST] = arrived + times.MAX_AHEAD
         messages[:, _MOST] = min(MAX_ITEMS, kpl.MAX_USER_RECORDS)
-        self._read(self._arguments.pointer, data, len(sizes))
+        self._read(self._arguments, data, len(sizes))
         unread, lookups = self._told.tolist()
         counts = messages[:, _COUNT].copy()
         common = counts < 0
@@ -236,13 +236,13 @@ class Reader:
         if not alone:
             return 0
         spans = np.array([(one.begin, one.begin + len(one.text), 0, 0, 0, 0, 0) for one in alone], np.int64)
-        self._find(self._arguments.pointer, data, spans.ctypes.data, len(spans))
+        self._find(self._arguments, data, spans.ctypes.data, len(spans))
         for number, (one, span) in enumerate(zip(alone, spans[:, _FIRST:_ORDER].tolist(), strict=True)):
             spans[number, _ORDER] = _order(one, span) if span[-1] else _NONE
         size = int((spans[:, _STOP] - spans[:, _BEGIN]).sum()) + int(self._table[self._count - 1, _END])
         self._grow(size, self._count + len(alone))
         before = self._count
-        self._keep(self._arguments.pointer, data, spans.ctypes.data, len(spans), before)
+        self._keep(self._arguments, data, spans.ctypes.data, len(spans), before)
         for number in np.flatnonzero(spans[:, _ORDER] != _NONE).tolist():
             for column, value in zip(self._series, alone[number].series, strict=True):
                 column[self._count] = value

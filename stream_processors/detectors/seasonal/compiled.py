@@ -145,14 +145,14 @@ def _block(sizes: list[int], given: dict[str, Any]) -> FloatArray:
     between = {"logs": logs, "growths": growths, "exps": exps, "have": have, "decades": decades, "padded": padded}
     moved = {"places": places, "exponentials": exponentials, "marks": marks, "marks_width": marks.shape[1]}
     block = KERNEL.arguments(**given, **between, **moved, count=count)
-    first(block.pointer)
+    first(block)
     np.log(logs, out=logs)
     np.log1p(growths, out=growths)
     np.exp(exps, out=exps)
     begin = 0
     for size in sizes:
         np.exp(marks, out=exponentials)
-        second(block.pointer, begin, size)
+        second(block, begin, size)
         begin += size
     np.exp(decades, out=decades)
     return decades[:count]

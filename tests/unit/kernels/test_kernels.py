@@ -98,13 +98,12 @@ def test_a_header_holds_constants_to_the_last_bit_and_the_fields_in_order() -> N
 
 def test_arguments_are_the_arrays_themselves() -> None:
     values, rows = np.arange(3.0), np.zeros(0, np.int64)
-    made = KERNEL.arguments(values=values, rows=rows, count=3)
-    found = ctypes.cast(made.pointer, ctypes.POINTER(ctypes.c_int64))
-    assert [found[0], found[2]] == [values.ctypes.data, 3]
     frozen = values.copy()
     frozen.flags.writeable = False
-    again = ctypes.cast(KERNEL.arguments(values=frozen, rows=rows, count=3).pointer, ctypes.POINTER(ctypes.c_int64))
-    assert again[0] == frozen.ctypes.data
+    for array in (values, frozen):
+        made = KERNEL.arguments(values=array, rows=rows, count=3)
+        found = ctypes.cast(ctypes.c_void_p.from_param(made), ctypes.POINTER(ctypes.c_int64))
+        assert [found[0], found[2]] == [array.ctypes.data, 3]
 
 
 @pytest.mark.parametrize(
