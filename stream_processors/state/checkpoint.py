@@ -166,50 +166,59 @@ class Checkpoint:
             return self._inherit(shard, new, stream)
         damaged: list[str] = []
         for chain in (pointer.chain, pointer.previous):
-            bodies, reached = self._read(chain, damaged)
+            scorer, notes, touched = new(), list[str](), list[Touched]()
+            for body in self._read(chain, damaged):
+                notes += apply(scorer, body)
+                touched.append(_touched(scorer, body))
+                del body  # before the next one is read
             if damaged and self.pointer(shard) != pointer:
                 # Not damage: snapshots this old are pruned once others have replaced them.
                 raise StaleWriter(f"shard {shard} was moved past version {pointer.version} while its state was loaded")
-            if bodies:
-                scorer = new()
-                notes = [note for body in bodies for note in apply(scorer, body)]
+            if touched:
                 mark_clean(scorer)
+                reached = chain[len(touched) - 1].sequence
                 replay = (reached, pointer.sequence) if reached != pointer.sequence else None
-                touched = [_touched(scorer, body) for body in bodies[1:]]
-                return Restored(scorer, pointer, pointer.range, notes, damaged, replay, touched)
+                return Restored(scorer, pointer, pointer.range, notes, damaged, replay, touched[1:])
         return Restored(new(), pointer, pointer.range, [], damaged, ("", pointer.sequence))
 
     def _inherit(self, shard: str, new: Callable[[], Scorer], stream: Stream) -> Restored:
         found = stream.shard(shard)
         scorer, damaged = new(), list[str]()
         hash_range = found.range if found else HashRange()
-        parents: list[tuple[list[Body], Callable[[str], bool]]] = []
+        parents: list[tuple[Iterator[Body], Callable[[str], bool]]] = []
         for parent in found.parents if found else ():
             held = self.pointer(parent)
-            if held is None:
-                continue
-            bodies, _ = self._read(held.chain, damaged)
-            if not bodies:
-                bodies, _ = self._read(held.previous, damaged)
-            parents.append((bodies, both(hash_range, held.range)))
+            if held is not None:
+                parents.append((self._usable(held, damaged), both(hash_range, held.range)))
         notes = merge(scorer, parents)
         return Restored(scorer, None, hash_range, notes, damaged)
 
-    def _read(self, chain: tuple[Link, ...], damaged: list[str]) -> tuple[list[Body], str]:
-        """Bodies of a chain up to its first damaged link, and the sequence number they reach."""
-        bodies: list[Body] = []
-        reached = ""
-        for link in chain:
+    def _usable(self, pointer: Pointer, damaged: list[str]) -> Iterator[Body]:
+        """Bodies of a pointer's chain, or of the one before where nothing of that can be used."""
+        used = False
+        for body in self._read(pointer.chain, damaged):
+            used = True
+            yield body
+            del body
+        if not used:
+            yield from self._read(pointer.previous, damaged)
+
+    def _read(self, chain: tuple[Link, ...], damaged: list[str]) -> Iterator[Body]:
+        """Bodies of a chain up to its first damaged link.
+
+        Each is read when it is asked for: a chain is up to three times as large as its base, and who lets go of
+        a body before the next has one in memory.
+        """
+        for position, link in enumerate(chain):
             try:
                 body = decode(self._fetch(link.key))
-                if (body.kind == "base") != (not bodies):
+                if (body.kind == "base") != (not position):
                     raise DamagedSnapshot(f"a {body.kind} stands where the chain has the other kind")
             except DamagedSnapshot as error:
                 damaged.append(f"{link.key}: {error}")
-                break
-            bodies.append(body)
-            reached = link.sequence
-        return bodies, reached
+                return
+            yield body
+            del body
 
     def _fetch(self, key: str) -> bytes:
         try:
@@ -292,7 +301,7 @@ def _fold(chain: tuple[Link, ...]) -> tuple[int, int]:
 
 
 def _touched(scorer: Scorer, body: Body) -> Touched:
-    """What a loaded delta holds; series that a later one has forgotten have no slot any more."""
+    """What a body holds that was just applied; a series beyond the scorer's bounds has no slot."""
     known = scorer.resources
     slots = [known[r][s] for r, s, *_ in body.series if r in known and s in known[r]]
     return Touched(np.array(sorted(slots), np.int64), frozenset(body.removed))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from sys import intern
 from typing import Any
 
@@ -424,7 +424,7 @@ def _clocks(scorer: Scorer, body: Body) -> None:
     scorer._next_due = 0 if scorer.info else NEVER
 
 
-def merge(scorer: Scorer, parents: list[tuple[list[Body], Callable[[str], bool]]]) -> list[str]:
+def merge(scorer: Scorer, parents: Iterable[tuple[Iterable[Body], Callable[[str], bool]]]) -> list[str]:
     """State of a child shard from the chains of its parents, each with what tells its resources.
 
     A parent's ``keep`` must hold only for resources that were the parent's and are the child's.
@@ -435,12 +435,15 @@ def merge(scorer: Scorer, parents: list[tuple[list[Body], Callable[[str], bool]]
     watermarks, deadlines = [], []
     alarms: dict[tuple[str, str], tuple[int, Episode | None]] = {}
     for bodies, keep in parents:
+        known = False
         for body in bodies:
             notes += apply(scorer, body, keep=keep)
+            known = True
+            del body  # bodies may be read one by one
         for key, last in scorer.alarm_times.items():
             if last > alarms.get(key, (-1, None))[0]:
                 alarms[key] = (last, scorer.episodes.get(("alarm", *key)))
-        if bodies:
+        if known:
             watermarks.append(scorer.watermark)
             deadlines.append((scorer.active, keep))
     if not watermarks:

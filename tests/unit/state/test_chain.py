@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_processors.records.batch import StreamRecord
 from stream_processors.scoring import Scorer
 from stream_processors.state.checkpoint import (
     FAN,
@@ -19,11 +23,12 @@ from stream_processors.state.checkpoint import (
     HashRange,
     Link,
     Restored,
+    Shard,
     Touched,
     _fold,
     _touched,
 )
-from stream_processors.state.snapshot import apply, decode, encode, mark_clean
+from stream_processors.state.snapshot import Body, BodyWithPredictions, apply, decode, encode, mark_clean
 from tests.support.batches import batch
 from tests.support.simple_bank import banks
 
@@ -113,3 +118,69 @@ def test_old_snapshots_that_cannot_be_deleted_now_are_left_and_the_batch_is_done
         work(held.scorer, number, ([0], None))
         assert checkpoint.commit("shard", held, str(number)).version == number + 1
     assert services.refused
+
+
+class Seen(BodyWithPredictions, frozen=True, weakref=True):
+    """A snapshot's body of which can be told whether it is still in memory."""
+
+
+class Objects:
+    """S3 and DynamoDB in memory; ``alive`` are the snapshots decoded so far that are still in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.item: dict[str, Any] = {}
+        self.decoded: list[weakref.ref[Body]] = []
+        self.alive: list[int] = []
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:
+        self.objects[Key] = Body
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        self.alive.append(sum(one() is not None for one in self.decoded))
+        return {"Body": io.BytesIO(self.objects[Key])}
+
+    def put_item(self, *, Item: dict[str, Any], **_: Any) -> None:
+        self.item = Item
+
+    def get_item(self, *, Key: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {"Item": self.item} if self.item.get("shardId") == Key["shardId"] else {}
+
+    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+    def delete_objects(self, **_: Any) -> None:
+        """Everything stays."""
+
+    def shard(self, shard_id: str) -> Shard:
+        return Shard(shard_id, HashRange(), ("parent",))
+
+    def records(self, shard_id: str, after: str, until: str) -> Iterator[list[StreamRecord]]:
+        raise LookupError
+
+
+@pytest.mark.parametrize("shard", ["parent", "child"])
+def test_of_a_chain_one_snapshot_is_in_memory_at_a_time(shard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain is up to three times as large as its base, and memory is what bounds the series."""
+    objects = Objects()
+    checkpoint = Checkpoint(objects, objects, table="t", bucket="b", stream="s")
+    held = Restored(Scorer(None, banks), None, HashRange(), [], [])
+    for number, hosts in enumerate(([0, 1, 2, 3, 4], [0], [1], [2])):
+        work(held.scorer, number, (hosts, None))
+        checkpoint.commit("parent", held, str(number))
+    assert held.pointer is not None
+    assert len(held.pointer.chain) > 2
+
+    def noted(data: bytes) -> Body:
+        read = decode(data)
+        body = Seen(**{name: getattr(read, name) for name in read.__struct_fields__})
+        objects.decoded.append(weakref.ref(body))
+        return body
+
+    monkeypatch.setattr("stream_processors.state.checkpoint.decode", noted)
+    loaded = checkpoint.load(shard, checkpoint.pointer(shard), lambda: Scorer(None, banks), objects)
+    assert objects.alive == [0] * len(held.pointer.chain)
+    if shard == "parent":
+        assert encode(loaded.scorer) == encode(held.scorer)
+    else:
+        assert loaded.scorer.resources == held.scorer.resources
