@@ -34,6 +34,12 @@ def load(kind: type[T], environ: Mapping[str, str]) -> T:
         raise SettingsError(f"environment of the function: {error}") from None
 
 
+def memory(environ: Mapping[str, str]) -> int | None:
+    """Memory of the function in bytes, as Lambda itself tells it; None where the process is no function of Lambda."""
+    megabytes = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    return int(megabytes) << 20 if megabytes else None
+
+
 class ScorerSettings(msgspec.Struct, frozen=True):
     """Settings of the stream processor."""
 

@@ -17,7 +17,7 @@ from consumers.dead_letters.store import DeadLetterStore
 from consumers.insights.store import InsightStore, StoreUnavailable
 from runtime import clients, logs, settings
 from stream_processors.detectors import config
-from stream_processors.processor import Report, ShardProcessor
+from stream_processors.processor import Report, ShardProcessor, room_of
 from stream_processors.records.decode import decode
 from stream_processors.records.lambda_event import parse
 from stream_processors.scoring import Scorer
@@ -39,6 +39,8 @@ def processor() -> ShardProcessor:
     s3 = clients.client("s3")
     dynamodb = clients.client("dynamodb")
     detectors = _detectors(s3, chosen.detectors)
+    memory = settings.memory(os.environ)
+    room = None if memory is None else room_of(memory)
     return ShardProcessor(
         checkpoint=Checkpoint(
             dynamodb, s3, table=chosen.checkpoint_table, bucket=chosen.state_bucket, stream=chosen.stream_name
@@ -47,7 +49,8 @@ def processor() -> ShardProcessor:
         insights=InsightStore(dynamodb, chosen.insights_table),
         letters=DeadLetterStore(s3, chosen.dead_letter_bucket),
         decode=decode,
-        new=lambda: Scorer(detectors),
+        new=lambda: Scorer(detectors, room=room),
+        room=room,
     )
 
 
@@ -80,6 +83,7 @@ def _tell(report: Report) -> None:
         ("EventsScored", report.scored),
         ("EventsLate", report.late),
         ("SeriesRefused", report.surplus),
+        ("ShardFull", report.crowded),
         ("Insights", report.insights),
         ("DeadLetters", report.dead_letters),
         ("SnapshotDamaged", len(report.damaged)),

@@ -5,6 +5,7 @@ Knows the order of the steps and nothing of how they are done: stores and stream
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,16 @@ from stream_processors.scoring import Outcome, Scorer
 from stream_processors.state.checkpoint import Checkpoint, Restored, Stream
 
 WARM_SHARDS = 8
-"""Shards whose state one process keeps in memory; the one used longest ago gives way."""
+"""Shards whose state one process keeps in memory, if it holds them; the one used longest ago gives way."""
+FUNCTION_BYTES = 200_000_000
+"""Memory of the process itself, with the largest batch that Lambda delivers (6 MB), rounded up."""
+LOADING = 2 / 3
+"""Share of the room that a full shard takes while it is loaded."""
+
+
+def room_of(memory: int) -> int:
+    """Bytes that the states of shards may take in a process of ``memory`` bytes."""
+    return max(0, memory - FUNCTION_BYTES)
 
 
 class Insights(Protocol):
@@ -45,6 +55,7 @@ class Report:
     scored: int = 0
     late: int = 0
     surplus: int = 0
+    crowded: int = 0
     insights: int = 0
     dead_letters: int = 0
     series: int = 0
@@ -53,7 +64,11 @@ class Report:
 
 
 class ShardProcessor:
-    """Processes batches of shards, each by the checkpoint protocol; keeps warm state between calls."""
+    """Processes batches of shards, each by the checkpoint protocol; keeps warm state between calls.
+
+    ``room`` is the memory in bytes that the states of all shards may take together, None where nothing bounds
+    it. Warm states give way to the shard at hand, which ``new`` bounds by the same room.
+    """
 
     def __init__(
         self,
@@ -64,7 +79,9 @@ class ShardProcessor:
         letters: Letters,
         decode: Callable[[Sequence[StreamRecord]], EventBatch],
         new: Callable[[], Scorer] = Scorer,
+        room: int | None = None,
     ) -> None:
+        self._room = math.inf if room is None else room
         self._checkpoint, self._stream = checkpoint, stream
         self._insights, self._letters = insights, letters
         self._decode, self._new = decode, new
@@ -81,6 +98,8 @@ class ShardProcessor:
         held = self._warm.pop(shard, None)
         pointer = self._checkpoint.pointer(shard)
         if held is None or held.pointer != pointer:
+            held = None  # its memory is free before the newer state is loaded
+            self._make_way(LOADING * self._room)
             held = self._checkpoint.load(shard, pointer, self._new, self._stream)
             report.damaged, report.notes = list(held.damaged), list(held.notes)
         if held.replay:
@@ -90,7 +109,9 @@ class ShardProcessor:
         report.repeated = len(records) - len(fresh)
         if fresh:
             outcome = self._score(held, fresh, report)
-            report.scored, report.late, report.surplus = outcome.scored, outcome.late, outcome.surplus
+            self._make_way(held.scorer.needs())
+            report.scored, report.late = outcome.scored, outcome.late
+            report.surplus, report.crowded = outcome.surplus, outcome.crowded
             self._checkpoint.commit(shard, held, fresh[-1].sequence_number)
         report.series = held.scorer.series_count()
         self._keep(shard, held)
@@ -115,6 +136,11 @@ class ShardProcessor:
         except LookupError as error:
             report.notes.append(f"records up to {until} have left the stream ({error}); the models go on without them")
         held.replay = None
+
+    def _make_way(self, needed: float) -> None:
+        """Drop warm states, the one used longest ago first, until ``needed`` bytes of the room are free."""
+        while self._warm and sum(one.scorer.resident() for one in self._warm.values()) + needed > self._room:
+            self._warm.popitem(last=False)
 
     def _keep(self, shard: str, held: Restored) -> None:
         self._warm[shard] = held

@@ -16,6 +16,7 @@ Late events
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from stream_processors.detectors.base import (
     enlarged,
     in_order,
 )
-from stream_processors.detectors.config import OWN, DetectorConfig, Rule
+from stream_processors.detectors.config import DEFAULT_SERIES, MOST_SERIES, OWN, DetectorConfig, Rule
 from stream_processors.detectors.correlation_compiled import KERNEL
 from stream_processors.episodes import (
     LONGEST_MS,
@@ -80,6 +81,13 @@ GAP_CAP = 6.0
 GAP_MEMORY = 14 * DAY
 MAX_ALARMS = 10_000
 """Alarms remembered a shard; the oldest gives way."""
+
+SERIES_BYTES = 2_900
+"""Bytes that a series takes in memory beside its detector's row, with what the heap leaves unused (rounded up)."""
+SNAPSHOT_BYTES = 850
+"""Bytes of a series in a snapshot beside its detector's row: long names, a prediction, relations (rounded up)."""
+WRITING = 2
+"""Times the bytes of a base that the process grows by while one is put together."""
 
 SERIES_FIELDS = np.dtype(
     [
@@ -144,12 +152,16 @@ class EventVerdicts:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch led to. ``insights`` are revisions in order of the events that caused them."""
+    """What a batch led to. ``insights`` are revisions in order of the events that caused them.
+
+    ``surplus`` are events of series that a bound keeps out, ``crowded`` those of them that found the shard full.
+    """
 
     insights: list[Insight] = field(default_factory=list)
     scored: int = 0
     late: int = 0
     surplus: int = 0
+    crowded: int = 0
     verdicts: EventVerdicts | None = None
 
 
@@ -231,7 +243,11 @@ class _Told:
 
 
 class Scorer:
-    """State of one shard and the function that moves it on."""
+    """State of one shard and the function that moves it on.
+
+    ``room`` is the memory in bytes that the state may take at most, also while it is written as a base; a series
+    beyond it is refused like one beyond the configuration's bounds. None: the configuration's bounds alone hold.
+    """
 
     def __init__(
         self,
@@ -239,8 +255,11 @@ class Scorer:
         banks: Callable[[], dict[str, Bank]] | None = None,
         *,
         watch_silence: bool = True,
+        room: int | None = None,
     ) -> None:
         self.config = config or DetectorConfig()
+        self.room = math.inf if room is None else room
+        self.most_series = self.config.max_series or (DEFAULT_SERIES if room is None else MOST_SERIES)
         self.banks = banks() if banks else default_banks(self.config)
         self.bank_names = sorted(self.banks)
         self._blank = {}
@@ -284,13 +303,37 @@ class Scorer:
         """Number of series known."""
         return len(self.info) - len(self._free)
 
+    def _rows_used(self) -> dict[str, int]:
+        return {name: len(bank) - 1 - len(self._free_rows[name]) for name, bank in self.banks.items()}
+
+    def resident(self) -> int:
+        """Bytes that the series take in memory, about; like ``needs`` a function of the state."""
+        rows = self._rows_used()
+        return SERIES_BYTES * self.series_count() + sum(self.banks[name].memory_bytes * n for name, n in rows.items())
+
+    def needs(self) -> int:
+        """Bytes that the series take at most: in memory, and while all of them are written as a base."""
+        rows = self._rows_used()
+        without = self.series_count() - sum(rows.values())
+        return without * self.weight("off") + sum(self.weight(name) * n for name, n in rows.items())
+
+    def weight(self, bank: str) -> int:
+        """Bytes that one series of a bank adds to ``needs``; of no bank where there is none of that name."""
+        found = self.banks.get(bank)
+        memory, row = (found.memory_bytes, found.row_bytes) if found else (0, 0)
+        return SERIES_BYTES + memory + WRITING * (SNAPSHOT_BYTES + row)
+
+    def full(self) -> bool:
+        """Whether the shard takes no further series."""
+        return self.series_count() >= self.most_series or self.needs() >= self.room
+
     def ensure(self, resource: str, series: str, metric: str, unit: str | None, dimensions: dict[str, str] | None) -> int:
         """Slot of a series, made where it is new; -1 where a bound forbids another one."""
         known = self.resources.setdefault(resource, {})
         slot = known.get(series)
         if slot is not None:
             return slot
-        if len(known) >= self.config.max_series_per_resource or self.series_count() >= self.config.max_series:
+        if len(known) >= self.config.max_series_per_resource or self.full():
             if not known:
                 del self.resources[resource]
             return -1
@@ -552,7 +595,10 @@ class Scorer:
             slots[index] = slot
             if slot < 0:
                 outcome.surplus += 1
-                if resource in self.resources and resource not in self.limited:
+                # A shard that is full is no fault of the resource: an alarm tells of it.
+                if len(self.resources.get(resource, ())) < self.config.max_series_per_resource:
+                    outcome.crowded += 1
+                elif resource not in self.limited:
                     emitted.append((index, self._limit(resource, batch.timestamp[start + index])))
         return slots
 

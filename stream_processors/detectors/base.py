@@ -131,6 +131,11 @@ class Bank(ABC):
     row_bytes: ClassVar[int]
     """Size of one serialised row, in bytes."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that a row takes in memory."""
+        return self.row_bytes
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of rows."""

@@ -18,6 +18,8 @@ from stream_processors.detectors import allowed
 
 OWN = ("seasonal", "deep", "off")
 """Detectors other than river's: the default one, the one for series that matter, and none."""
+DEFAULT_SERIES, MOST_SERIES = 250_000, 10_000_000
+"""Series of a shard: where neither a configuration nor memory bounds them, and at most."""
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) per (?:(\d{1,6}(?:\.\d{1,6})?) )?(hour|day|week|month|year)s?")
 _MILLISECONDS = {"hour": 3.6e6, "day": 8.64e7, "week": 6.048e8, "month": 30 * 8.64e7, "year": 365 * 8.64e7}
 
@@ -134,11 +136,15 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DetectorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration. Bounds protect a shard from a flood of invented series."""
+    """The whole configuration. Bounds protect a shard from a flood of invented series.
+
+    Without ``max_series`` a shard takes as many as the memory holds that its scorer was told of, and
+    ``DEFAULT_SERIES`` where it was told of none.
+    """
 
     rules: tuple[Rule, ...] = ()
     max_series_per_resource: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1_000
-    max_series: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 250_000
+    max_series: Annotated[int, msgspec.Meta(ge=1, le=MOST_SERIES)] | None = None
     forget_after_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 14
 
     def rule(self, resource: str, metric: str) -> Rule:

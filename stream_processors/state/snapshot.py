@@ -231,7 +231,8 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     """Bring a base or a delta into a scorer.
 
     ``keep`` tells which resources belong to the shard (others are left out); as it stands, all. Returns notes for
-    people: which detectors restart their warm-up because the snapshot holds another version.
+    people: which detectors restart their warm-up because the snapshot holds another version, and how many series are
+    beyond the scorer's bounds.
     """
     notes: list[str] = []
     for resource, series in body.removed:
@@ -239,6 +240,11 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
             scorer.forget(resource, series)
     slots = _places(scorer, body, keep)
     kept = np.flatnonzero(slots >= 0)
+    if left := sum(keep(body.series[at][0]) for at in np.flatnonzero(slots < 0).tolist()):
+        notes.append(
+            f"{left} series of a snapshot are beyond max_series, max_series_per_resource or the memory, "
+            "and are no longer watched; docs/configuration.md tells how to watch more"
+        )
     columns = np.frombuffer(body.columns, SERIES_FIELDS)
     for name, column in scorer.core.items():
         # Deadlines that do not come were written as larger numbers once.
@@ -280,14 +286,16 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
     latest: dict[str, _Kind] = {}
     fresh: list[int] = []
     shared: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    most, total, host, known, kept = config.max_series_per_resource, config.max_series, None, _NOTHING, False
+    most, total, host, known, kept = config.max_series_per_resource, scorer.most_series, None, _NOTHING, False
+    weights: list[int] = []
+    needs, room = scorer.needs(), scorer.room
     for resource, series, metric, unit, dimensions in body.series:
         slot = -1
         if resource != host:  # a host's series follow one another
             host, kept, known = resource, keep(resource), resources.get(resource, _NOTHING)
         if kept:
             slot = known.get(series, -1)
-            if slot < 0 and len(known) < most and len(made) < total:
+            if slot < 0 and len(known) < most and len(made) < total and needs < room:
                 if known is _NOTHING:
                     known = resources[resource] = {}
                 slot = len(made)
@@ -297,6 +305,9 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
                     kind = (len(kinds), intern(metric), unit if unit is None else intern(unit), rule)
                     kind = latest[metric] = kinds.setdefault((metric, unit, id(rule)), kind)
                 number, metric, unit, _ = kind
+                if number == len(weights):
+                    weights.append(scorer.weight(rule.bank))
+                needs += weights[number]
                 fresh.append(number)
                 # Every series of a host shares its name, and every host the names of metrics and what stands in dimensions.
                 name = intern(series)

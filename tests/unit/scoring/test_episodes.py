@@ -10,6 +10,7 @@ from schemas.events import AlarmSignal, Feedback, Signal
 from schemas.insights import Insight
 from stream_processors.detectors.config import ConfigurationError, DetectorConfig, Rule, Window, parse
 from stream_processors.scoring import Scorer
+from stream_processors.state.snapshot import apply, decode, encode
 from tests.support.batches import Event, batch
 from tests.support.simple_bank import banks
 
@@ -81,14 +82,40 @@ def test_a_host_that_invents_series_is_capped_and_reported_once() -> None:
     assert [(i.kind, i.type, i.transition, i.resource) for i in outcome.insights] == [
         ("series-limit", "pattern", "opened", "bad")
     ]
-    assert (outcome.surplus, outcome.scored, scorer.series_count()) == (45, 25, 6)
+    assert (outcome.surplus, outcome.crowded, outcome.scored, scorer.series_count()) == (45, 0, 25, 6)
 
 
 def test_a_shard_full_of_series_goes_on_with_those_it_knows() -> None:
     config = DetectorConfig(max_series=10)
     scorer = Scorer(config, banks)
     outcome = scorer.process(batch([(f"h{n}", "m", START + n, 1.0) for n in range(30)]))
-    assert (outcome.scored, outcome.surplus, scorer.series_count()) == (10, 20, 10)
+    assert (outcome.scored, outcome.surplus, outcome.crowded, scorer.series_count()) == (10, 20, 20, 10)
+    assert outcome.insights == [], "it is no resource's fault"
+
+
+def test_a_shard_takes_as_many_series_as_its_room_holds_and_says_the_same_of_it_whatever_came_before() -> None:
+    room = 7 * Scorer(banks=banks).weight("seasonal")
+    scorer = Scorer(DetectorConfig(forget_after_days=1), banks, room=room)
+    outcome = scorer.process(batch([(f"h{n}", "m", START + n, 1.0) for n in range(10)]))
+    assert (outcome.scored, outcome.crowded, scorer.series_count()) == (7, 3, 7)
+    assert scorer.full()
+    assert scorer.needs() <= room
+    later = START + 3 * 86_400_000
+    outcome = scorer.process(batch([("h1", "m", later, 1.0), *((f"new{n}", "m", later + n, 1.0) for n in range(9))]))
+    assert scorer.series_count() == 7, "what was forgotten has made room"
+    assert outcome.crowded == 3
+    restored = Scorer(DetectorConfig(forget_after_days=1), banks, room=room)
+    apply(restored, decode(encode(scorer)))
+    assert (restored.needs(), restored.resident()) == (scorer.needs(), scorer.resident())
+
+
+def test_a_snapshot_of_more_series_than_the_room_holds_is_told() -> None:
+    scorer = Scorer(banks=banks)
+    scorer.process(batch([(f"h{n}", "m", START + n, 1.0) for n in range(10)]))
+    small = Scorer(banks=banks, room=4 * scorer.weight("seasonal"))
+    (note,) = apply(small, decode(encode(scorer)))
+    assert note.startswith("6 series of a snapshot are beyond")
+    assert small.series_count() == 4
 
 
 def test_direction_severity_bound_and_maintenance_are_kept() -> None:
