@@ -260,3 +260,5 @@ def redrive(
         out.print(f"{sum(r['result'] == 'sent' for r in told)} of {len(letters)} letters sent", highlight=False)
     if failed:
         raise Problem(f"{len(letters) - len(told)} letters were not tried after this: {failed}; check stack and rights")
+    if told and all(result["result"] == "refused" for result in told):
+        raise Problem("no letter was sent, as each would be refused again; mend the content and send it with --with FILE")

@@ -39,6 +39,10 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
     days: tuple[Annotated[int, msgspec.Meta(ge=0, le=6)], ...] = (0, 1, 2, 3, 4, 5, 6)
 
+    def __post_init__(self) -> None:
+        if not self.days:
+            raise ValueError("with days = [] a window never begins; leave days out where it is to begin every day")
+
     def holds(self, timestamp: int) -> bool:
         """Whether epoch milliseconds ``timestamp`` lies in the window (the end is outside)."""
         minutes = timestamp // 60_000

@@ -119,8 +119,9 @@ def test_a_letter_is_listed_shown_mended_and_redriven_once(stack: Stack, workpla
     identity = letters[0]["id"]
     assert opsriver(["dlq", "show", identity, "--raw", "letter.bin"], workplace).returncode == 0
     assert (workplace / "letter.bin").read_text() == bad
-    refused = json.loads(opsriver(["dlq", "redrive", identity, "--json"], workplace).stdout)["letters"][0]
-    assert refused["result"] == "refused"
+    refused = opsriver(["dlq", "redrive", identity, "--json"], workplace)
+    assert json.loads(refused.stdout)["letters"][0]["result"] == "refused"
+    assert (refused.returncode, "no letter was sent" in refused.stderr) == (2, True)
     (workplace / "mended.json").write_text(bad.replace('"12"', "12"))
     mend = ["dlq", "redrive", identity, "--with", "mended.json", "--json"]
     assert json.loads(opsriver([*mend, "--dry-run"], workplace).stdout)["letters"][0]["result"] == "would-send"

@@ -302,6 +302,17 @@ def test_a_redrive_that_is_refused_midway_tells_what_was_sent_before(
         raise done.exception or AssertionError
 
 
+def test_a_redrive_of_which_nothing_was_sent_fails_once_it_has_told_why(
+    letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dlq, "_redriver", lambda _: None)
+    monkeypatch.setattr(dlq, "_letters", lambda *_: (msgspec.structs.replace(one, raw=b"{") for one in letters))
+    done = CliRunner().invoke(application(), ["dlq", "redrive", "--all", "--json"])
+    assert {one["result"] for one in json.loads(done.stdout)["letters"]} == {"refused"}
+    with pytest.raises(Problem, match="no letter was sent, as each would be refused again; mend the content"):
+        raise done.exception or AssertionError
+
+
 @pytest.mark.parametrize("day", ["2026-99-99", "20261126", "٢٠٢٦-١١-٢٦"])
 @pytest.mark.usefixtures("refused")
 def test_a_day_that_is_none_is_refused(day: str) -> None:

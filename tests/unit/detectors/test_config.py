@@ -48,6 +48,10 @@ def ordered(*parts: list[Event | Signal]) -> list[Event | Signal]:
         ('[[rules]]\nsilence = "no"', ["rules[0].silence", "`bool`", "not 'no'"]),
         ('[[rules]]\nmaintenance = [{start = "25:00", end = "02:00"}]', ["maintenance[0].start", "not '25:00'"]),
         ('[[rules]]\nmaintenance = [{start = "22:00", end = "02:00", days = [7]}]', ["days[0]", "<= 6", "not '7'"]),
+        (
+            '[[rules]]\nmaintenance = [{start = "22:00", end = "02:00", days = []}]',
+            ["maintenance[0]", "days = []", "leave days out"],
+        ),
         ('[[rules]]\nmaintenance = [{start = "22:00", ends = "02:00"}]', ["`ends`", "start, end, days"]),
         ("[[rules]]\nbounds = {}", ["rules[0].bounds", "low, high or both"]),
         ("[[rules]]\nbounds = {low = 5, high = 5}", ["low = 5", "not below high = 5"]),
