@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stream_processors.detectors.base import joined
 from stream_processors.detectors.deep.bank import DeepBank
 from stream_processors.detectors.seasonal.bank import _BLOCK, SeasonalBank
-from tests.support.paths import FASTEST, PATHS
+from tests.support.paths import BUILT, FASTEST, PATHS
 from tests.support.series import DAY, HOUR, MINUTE, START, Run, noise, rhythm, run, times
 
 FIVE = 5 * MINUTE
@@ -63,6 +63,7 @@ def test_rows_stepped_together_and_one_by_one_give_the_same_bits(compiled, seed,
         assert bank.dump(np.zeros(1, np.int64)) == together.dump(np.array([row]))
 
 
+@BUILT
 @settings(deadline=None, max_examples=6)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -35,6 +35,12 @@ def test_a_header_is_that_of_its_python_face(path: Path) -> None:
 
 
 @CC
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_with_a_compiler_the_kernels_are_built_so_that_nothing_skips_them(kernel: Kernel) -> None:
+    assert kernel.available, "run `make install`"
+
+
+@CC
 def test_the_sources_compile_without_a_warning(tmp_path: Path) -> None:
     command = ["cc", "-Wextra", "-Wall", "-Wpedantic", "-Werror", "-std=c99", "-O2", "-c"]
     for source in FOLDER.glob("*.c"):

@@ -19,7 +19,7 @@ from stream_processors.feedback import FADE, KEPT, MOST, STEP, Memory, Remembere
 from stream_processors.scoring import Scorer, default_banks
 from stream_processors.state.snapshot import DamagedSnapshot, apply, decode, encode, mark_clean
 from tests.support.batches import Event, batch
-from tests.support.paths import PATHS
+from tests.support.paths import BUILT, PATHS
 from tests.support.simple_bank import banks
 
 START = 1_767_225_600_000  # Thursday 1 January 2026, 00:00 UTC
@@ -309,6 +309,7 @@ def test_any_cut_into_batches_gives_the_same_with_verdicts(seed: int, at: list[i
     assert cut(items, at, banks) == (insights, state)
 
 
+@BUILT
 def test_both_paths_of_the_real_detector_give_the_same_with_verdicts() -> None:
     for seed in (5, 7):
         items, insights, state = judged(seed, functools.partial(default_banks, compiled=False))

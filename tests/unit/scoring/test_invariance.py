@@ -17,7 +17,7 @@ from stream_processors.detectors.config import DetectorConfig
 from stream_processors.scoring import Scorer, default_banks
 from stream_processors.state.snapshot import apply, decode, encode, mark_clean
 from tests.support.batches import Event, batch
-from tests.support.paths import PATHS
+from tests.support.paths import BUILT, PATHS
 from tests.support.simple_bank import banks
 
 START = 1_750_000_000_000
@@ -111,6 +111,7 @@ def test_one_event_a_batch_gives_the_same_with_the_real_detector(compiled: bool)
     assert run(items, list(range(len(items))), kind) == run(items, [], kind)
 
 
+@BUILT
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed: int, data: st.DataObject) -> None:
@@ -121,6 +122,7 @@ def test_the_compiled_path_gives_the_insights_and_state_of_numpy_at_any_cut(seed
     assert plain[0], "the stream must lead to insights, or the comparison says nothing"
 
 
+@BUILT
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000), data=st.data())
 def test_wild_values_and_jumping_clocks_end_nothing_and_keep_the_invariance(seed: int, data: st.DataObject) -> None:
