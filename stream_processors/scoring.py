@@ -337,6 +337,8 @@ class Scorer:
             if not known:
                 del self.resources[resource]
             return -1
+        sibling = self.info[next(iter(known.values()))] if known else None
+        resource = sibling.resource if sibling else resource  # one text for all of them
         # Names of metrics are few: all hosts share their texts.
         info = SeriesInfo(resource, intern(series), intern(metric), unit if unit is None else intern(unit), dimensions)
         rule = self.config.rule(resource, metric)

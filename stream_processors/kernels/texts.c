@@ -7,6 +7,7 @@
 #include "texts_face.h"
 
 static const double powers[] = POWERS;
+static const uint8_t reserved[] = RESERVED;
 
 EXPORT uint32_t texts_stamp(void) { return STAMP; }
 
@@ -34,9 +35,14 @@ static int64_t next_number(const uint8_t *data, int64_t begin, int64_t end, int6
     return end;
 }
 
+/* As next_number, of a text or of what is left of one behind a name: that begins with the name's last quotation mark. */
+static int64_t first_number(const uint8_t *data, int64_t begin, int64_t end) {
+    return begin < end && data[begin] == '"' ? next_number(data, begin + 1, end, 1) : next_number(data, begin, end, 0);
+}
+
 /* Where the two numbers are that are members of a text's outermost object; 0 if there are not just two. */
 static int two_numbers(const uint8_t *data, int64_t begin, int64_t end, int64_t *found) {
-    int64_t at = next_number(data, begin, end, 0);
+    int64_t at = first_number(data, begin, end);
     for (int number = 0; number < 2; number++) {
         if (at == end) return 0;
         found[2 * number] = at;
@@ -195,7 +201,7 @@ static struct event parse(const uint8_t *data, int64_t begin, int64_t end, const
 static int64_t lookup(const struct arguments *a, const uint8_t *data, int64_t begin, int64_t end, struct event *event) {
     event->moment = -1;
     if (end - begin > LONGEST) return -1;
-    int64_t head = next_number(data, begin, end, 0);
+    int64_t head = first_number(data, begin, end);
     int64_t place = place_of(data + begin, head - begin, a->weights);
     for (int64_t probe = 0; probe < PROBES; probe++) {
         int64_t number = a->places[(place + probe) % PLACES] - 1;
@@ -206,6 +212,18 @@ static int64_t lookup(const struct arguments *a, const uint8_t *data, int64_t be
         if (event->moment >= 0) return number;
     }
     return -1;
+}
+
+/* Where a text goes on behind a name that is left open; -1 where it does not begin as expected, or the name is not plain.
+   A plain name is one by schemas.names: printable, of some bytes but not too many, and it does not begin as reserved ones do. */
+static int64_t behind_name(const struct arguments *a, const uint8_t *data, int64_t begin, int64_t end) {
+    int64_t size = a->open[HEAD_SIZE], at = begin + size;
+    if (size == 0 || at >= end || memcmp(data + begin, a->head, (size_t)size) != 0) return -1;
+    while (at < end && data[at] >= ' ' && data[at] <= '~' && data[at] != '"' && data[at] != '\\') at++;
+    int64_t length = at - begin - size;
+    if (at >= end || data[at] != '"' || length < 1 || length > LONGEST_NAME) return -1;
+    if (length >= (int64_t)sizeof reserved && memcmp(data + begin + size, reserved, sizeof reserved) == 0) return -1;
+    return at;
 }
 
 /* A protobuf number of up to five bytes; returns the place behind it, or -1 where there is none. */
@@ -264,10 +282,11 @@ static int64_t aggregate(
         /* What followed the last one the last time is tried first. */
         struct event event = {-1, 0.0, 0, 0, 0};
         int64_t number = state->last >= 0 ? a->table[FIELDS * state->last + AFTER] : -1;
-        if (number >= 0) event = parse(data, at, stop, a->table + FIELDS * number, a->pool);
+        int64_t from = a->open[IS_OPEN] ? behind_name(a, data, at, stop) : at;
+        if (number >= 0 && from >= 0) event = parse(data, from, stop, a->table + FIELDS * number, a->pool);
         if (event.moment < 0) {
             state->looked++;
-            number = lookup(a, data, at, stop, &event);
+            number = from < 0 ? -1 : lookup(a, data, from, stop, &event);
             if (number >= 0 && state->last >= 0) a->table[FIELDS * state->last + AFTER] = number;
         }
         if (event.moment < message[EARLIEST] || event.moment > message[LATEST]) {
@@ -281,6 +300,10 @@ static int64_t aggregate(
             left[0] = state->filled;
             left[1] = event.first;
             left[2] = event.end;
+        }
+        if (a->open[IS_OPEN]) {
+            a->names[2 * state->filled] = number < 0 ? 0 : at + a->open[HEAD_SIZE];
+            a->names[2 * state->filled + 1] = number < 0 ? 0 : from;
         }
         a->numbers[state->filled] = number;
         a->moments[state->filled] = event.moment;

@@ -1,7 +1,7 @@
 /* Written by tools/kernel_headers.py from the Python face of texts.c. */
 #include <stdint.h>
 
-#define STAMP 1541319603u
+#define STAMP 1210228769u
 #define LONGEST 1024
 #define PLACES 524288
 #define PROBES 32
@@ -32,6 +32,10 @@
 #define MOST 3
 #define COUNT 4
 #define MESSAGES 5
+#define IS_OPEN 0
+#define HEAD_SIZE 1
+#define LONGEST_NAME 256
+#define RESERVED {111, 112, 115, 114, 105, 118, 101, 114, 58}
 
 struct arguments {
     int64_t *places;
@@ -44,5 +48,8 @@ struct arguments {
     double *values;
     int64_t *unread;
     int64_t room;
+    int64_t *names;
+    int64_t *open;
+    uint8_t *head;
     int64_t *told;
 };

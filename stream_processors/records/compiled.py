@@ -6,6 +6,10 @@ trial with other numbers has shown which two they are; a text that equals it byt
 numbers in the same places, then means the same. An aggregate is read here as a whole or not at all:
 whatever is not sure (a text that is no native metric, a protobuf field that is seldom used) leaves it to
 ``kpl`` and ``native``, which know every rule and refuse. The loops are ``kernels/texts.c``.
+
+There are more texts than templates where a shard has more series. Then the resource's name is left open as
+well, as long as it is plain and what stands before it is the same: the templates of what follows the name are as
+few as a host's series.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.names import MAX_NAME_LENGTH, RESERVED_PREFIX
 from stream_processors.kernels import Kernel
 from stream_processors.records import kpl, native, times
 from stream_processors.records.batch import EventBatch, Shared, StreamRecord
@@ -65,6 +70,10 @@ _UNTIL, _EARLIEST, _LATEST, _MOST, _COUNT, _MESSAGES = range(6)
 """Of a message: where it ends, the earliest and the latest time and the most events it may have, and how many were read,
 or -1."""
 
+_IS_OPEN, _HEAD_SIZE = range(2)
+"""Of the names that are left open: whether they are, and of how many bytes what stands before them is."""
+_LONGEST_HEAD = 64
+
 KERNEL = Kernel(
     "texts",
     constants={
@@ -77,6 +86,8 @@ KERNEL = Kernel(
         "BEGIN": _BEGIN, "STOP": _STOP, "FIRST": _FIRST, "FIRST_END": _FIRST_END, "SECOND": _SECOND,
         "SECOND_END": _SECOND_END, "ORDER": _ORDER, "SPANS": _SPANS,
         "UNTIL": _UNTIL, "EARLIEST": _EARLIEST, "LATEST": _LATEST, "MOST": _MOST, "COUNT": _COUNT, "MESSAGES": _MESSAGES,
+        "IS_OPEN": _IS_OPEN, "HEAD_SIZE": _HEAD_SIZE, "LONGEST_NAME": MAX_NAME_LENGTH,
+        "RESERVED": tuple(RESERVED_PREFIX.encode()),
     },
     fields={
         # What is known: numbers of templates by hash, plus one; the templates and their bytes; the weights of the hash.
@@ -84,6 +95,8 @@ KERNEL = Kernel(
         "messages": "i8",
         # Of each event: its template, time and value; which are left to be read (event, begin, end); room for so many.
         "numbers": "i8", "moments": "i8", "values": "f8", "unread": "i8", "room": "number",
+        # Where the open names of events begin and end; what stands before them.
+        "names": "i8", "open": "i8", "head": "u1",
         # How many are left to be read, and how many templates were looked up.
         "told": "i8",
     },
@@ -106,14 +119,18 @@ class Reader:
     """Templates, and how records are read with them.
 
     Shared by all that a process decodes; ``lock`` is held by whoever uses it. ImportError where the kernel was not built.
+    ``opened`` leaves the resource's name open; such a reader stands in while the usual one rests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, opened: bool = False) -> None:
         self._read = KERNEL.function("read", ctypes.c_char_p, ctypes.c_int64, result=None)
         self._find = KERNEL.function("find", ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, result=None)
         self._keep = KERNEL.function("keep", ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, result=None)
         self.lock = threading.Lock()
         self._resting = 0
+        self._stand_in: Reader | None = None
+        self._open: Table = np.array([opened, 0], np.int64)
+        self._head: NDArray[np.uint8] = np.zeros(_LONGEST_HEAD, np.uint8)
         self._told: Table = np.zeros(2, np.int64)
         self._make_room(0, 0)
         self._clear()
@@ -131,7 +148,7 @@ class Reader:
         self._arguments = KERNEL.arguments(
             places=self._places, table=self._table, pool=self._pool, weights=_WEIGHTS, messages=self._messages,
             numbers=self._numbers, moments=self._moments, values=self._values, unread=self._unread,
-            room=len(self._numbers), told=self._told,
+            room=len(self._numbers), told=self._told, names=self._names, open=self._open, head=self._head,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ reading
@@ -145,6 +162,10 @@ class Reader:
         if self._count >= _TEMPLATES and self._passed >= _WORTH * _TEMPLATES:
             self._clear()
         self._resting = max(0, self._resting - 1)
+        if self._resting and not self._open[_IS_OPEN]:
+            self._stand_in = self._stand_in or type(self)(opened=True)
+            yield from self._stand_in._stretch(records, begin, end, batch)
+            return
         data, sizes = b"", [0] * (end - begin)
         if not self._resting:
             messages = [_message(record.data) for record in records[begin:end]]
@@ -202,13 +223,16 @@ class Reader:
                     common[record] = True
             bad = np.flatnonzero(~np.isfinite(self._values[:count]))
             common[np.searchsorted(after, bad, side="right")] = True
+        numbers = self._numbers[:count]
+        series = [known[numbers].tolist() for known in self._series]
+        if self._open[_IS_OPEN]:
+            lookups = len(alone)  # of so few templates it costs little to look for one
+            series[0] = [data[begin:end].decode("ascii") for begin, end in self._names[:count].tolist()]
         # What is learned is no use lookup: it has not been expected, but will be.
         learned = self._learn(data, alone)
         if count >= _MANY and 2 * (lookups - learned) > count:
             self._resting = _REST
         self._passed += count
-        numbers = self._numbers[:count]
-        series = [known[numbers].tolist() for known in self._series]
         for one in alone:
             for column, value in zip(series, one.series, strict=True):
                 column[one.place] = value
@@ -227,27 +251,68 @@ class Reader:
         self._numbers, self._moments, self._values = np.empty(events, np.int64), np.empty(events, np.int64), np.empty(events)
         self._unread: Table = np.empty((events, 3), np.int64)
         self._messages: Table = np.empty((messages, _MESSAGES), np.int64)
+        self._names: Table = np.empty((events if self._open[_IS_OPEN] else 0, 2), np.int64)
 
     # ------------------------------------------------------------------ learning
 
     def _learn(self, data: bytes, alone: list[_Alone]) -> int:
-        """Make templates of texts that were read alone, as far as they can be such; returns how many there are more."""
+        """Make templates of texts that were read alone, as far as they can be such; of how many there is one now."""
         alone = alone[: _TEMPLATES - self._count]
         if not alone:
             return 0
-        spans = np.array([(one.begin, one.begin + len(one.text), 0, 0, 0, 0, 0) for one in alone], np.int64)
+        heads = [0] * len(alone)
+        if self._open[_IS_OPEN]:
+            heads = [self._behind_name(one) for one in alone]
+            alone = [one for one, head in zip(alone, heads, strict=True) if head]
+            heads = [head for head in heads if head]
+            if not alone:
+                return 0
+        spans = np.array(
+            [(one.begin + head, one.begin + len(one.text), 0, 0, 0, 0, 0) for one, head in zip(alone, heads, strict=True)],
+            np.int64,
+        )
         self._find(self._arguments, data, spans.ctypes.data, len(spans))
         for number, (one, span) in enumerate(zip(alone, spans[:, _FIRST:_ORDER].tolist(), strict=True)):
             spans[number, _ORDER] = _order(one, span) if span[-1] else _NONE
         size = int((spans[:, _STOP] - spans[:, _BEGIN]).sum()) + int(self._table[self._count - 1, _END])
         self._grow(size, self._count + len(alone))
-        before = self._count
+        before, able = self._count, int(np.count_nonzero(spans[:, _ORDER] != _NONE))
         self._keep(self._arguments, data, spans.ctypes.data, len(spans), before)
         for number in np.flatnonzero(spans[:, _ORDER] != _NONE).tolist():
             for column, value in zip(self._series, alone[number].series, strict=True):
                 column[self._count] = value
             self._count += 1
-        return self._count - before
+        # Where names are open, one template is that of many texts.
+        return able if self._open[_IS_OPEN] else self._count - before
+
+    def _behind_name(self, alone: _Alone) -> int:
+        """Where a text goes on behind the resource's name, 0 where that cannot be left open.
+
+        Before the name must stand what stands before the first one that was left open, without a number; and with
+        another name there the text must mean the same of that.
+        """
+        text, wire = alone.text, alone.wire
+        if not wire.resource.isascii():
+            return 0
+        name = wire.resource.encode()
+        other = "b" if wire.resource == "a" else "a"
+        at = text.find(b'"' + name + b'"') + 1
+        size = int(self._open[_HEAD_SIZE])
+        if not 0 < at <= _LONGEST_HEAD or any(48 <= byte <= 57 for byte in text[:at]):
+            return 0
+        if size and text[:at] != self._head[:size].tobytes():
+            return 0
+        try:
+            trial = native.parse(text[:at] + other.encode() + text[at + len(name) :])
+        except native.UNREADABLE:
+            return 0
+        said, meant = ((one.metric, one.unit, one.timestamp, one.value, bytes(one.dimensions)) for one in (trial, wire))
+        if trial.resource != other or said != meant:
+            return 0
+        if not size:
+            self._head[:at] = np.frombuffer(text[:at], np.uint8)
+            self._open[_HEAD_SIZE] = at
+        return at + len(name)
 
     def _grow(self, size: int, count: int) -> None:
         """Room for templates, so many and of so many bytes."""

@@ -71,10 +71,13 @@ ORDINARY = LAYOUTS[0].format(n=0, t=ARRIVAL, v="1.5")
 class Watched(compiled.Reader):
     """A reader that counts the texts without a template and the records that were left to the common way."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, opened: bool = False) -> None:
+        super().__init__(opened=opened)
         self.left = 0
         self.alone = 0
+
+    def texts(self) -> int:
+        return self.alone + (self._stand_in.alone if self._stand_in else 0)
 
     def read(self, records: list[StreamRecord], batch: EventBatch) -> Iterator[int]:
         for index in super().read(records, batch):
@@ -88,14 +91,25 @@ class Watched(compiled.Reader):
 
 def both(*batches: list[StreamRecord]) -> list[tuple[int, int]]:
     """Decode batches one after the other both ways, and compare; of each, how many records were left to the common way,
-    and how many texts to its parser."""
+    and how many texts to its parser. Once more, the reader's stand-in reads them, which leaves names open."""
+    opened(*batches)
+    return compared(Watched(), *batches)
+
+
+def opened(*batches: list[StreamRecord]) -> list[tuple[int, int]]:
+    """As ``both``, of the stand-in."""
     reader = Watched()
+    reader._resting = 10**9
+    return compared(reader, *batches)
+
+
+def compared(reader: Watched, *batches: list[StreamRecord]) -> list[tuple[int, int]]:
     left = []
     with patch.object(compiled, "_reader", [reader]):
         for records in batches:
-            reader.left = reader.alone = 0
+            before = reader.left, reader.texts()
             assert bits(decode(records, compiled=True)) == bits(decode(records, compiled=False))
-            left.append((reader.left, reader.alone))
+            left.append((reader.left - before[0], reader.texts() - before[1]))
     return left
 
 
@@ -219,12 +233,77 @@ def test_full_it_begins_anew_once_that_is_worth_its_while(monkeypatch: pytest.Mo
     assert both(first, first, *[second] * more, second, second, first) == [full, known, *[full] * more, full, known, full]
 
 
-def test_of_no_use_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_no_use_it_rests_and_another_stands_in_that_leaves_names_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_TEMPLATES", 8)
     monkeypatch.setattr(compiled, "_MANY", 8)
     first, second = ([record(metrics(*(LAYOUTS[0].format(n=n + 10 * k, t=ARRIVAL, v=n) for n in range(8))))] for k in (0, 1))
     rests = compiled._REST - 1
-    assert both(first, second, *[first] * rests, first) == [(0, 8), (0, 8), *[(1, 0)] * rests, (0, 0)]
+    # The stand-in learns one template of all eight, which then is enough for any.
+    expected = [(0, 8), (0, 8), (0, 8), *[(0, 0)] * (rests - 1), (0, 0), (0, 8)]
+    assert both(first, second, *[first, *[second] * (rests - 1)], first, second) == expected
+
+
+def test_of_no_use_either_the_stand_in_rests_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_MANY", 8)
+    others = [[record(metrics(*(LAYOUTS[1].format(n=n + 10 * k, t=ARRIVAL, v=n) for n in range(8))))] for k in range(3)]
+    assert opened(*others) == [(0, 8), (1, 0), (1, 0)]
+
+
+def test_a_name_that_is_left_open_is_any_plain_name() -> None:
+    first = ORDINARY.replace("web-0", "a")
+    names = ("b", "a", "web-1", "ops", "opsriver", "w b", "~!#$%&'()*+,-./:;<=>?@[]^_`{|}", "n" * 256, "0", "null")
+    known = [record(metrics(*(ORDINARY.replace("web-0", name) for name in names)))]
+    assert opened([record(metrics(first))], known, known) == [(0, 1), (0, 0), (0, 0)]
+    odd = (
+        "opsriver:x",
+        "opsriver:",
+        "",
+        "n" * 257,
+        "n" * 2000,
+        "\\u0061",
+        "\\\\",
+        '\\"',
+        "ü",
+        "\x01",
+        "\x7f",
+        "a\tb",
+        " ",
+        "*",
+        "a\\",
+    )
+    for name in odd:
+        text = ORDINARY.replace("web-0", name)
+        opened([record(metrics(first))], [record(metrics(text))], [record(metrics(first, text, first))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{"metric": "{n}", "resource": "{n}", "timestamp": {t}, "value": {v}}}',
+        '{{"resource": "{n}", "metric": "{n}", "timestamp": {t}, "value": {v}}}',
+        '{{"resource": "{n}", "metric": "cpu", "timestamp": {t}, "value": {v}, "resource": "{n}"}}',
+        '{{"resource": "{n}", "metric": "cpu", "timestamp": {t}, "value": {v}, "dimensions": {{"{n}": "{n}"}}}}',
+        '{{"dimensions": {{"host": "{n}"}}, "resource": "{n}", "metric": "cpu", "timestamp": {t}, "value": {v}}}',
+        '{{"{n}": 1, "resource": "{n}", "metric": "cpu", "timestamp": {t}, "value": {v}}}',
+        '{{"timestamp": {t}, "resource": "{n}", "metric": "cpu", "value": {v}}}',
+        '{{"resource": {n}, "metric": "cpu", "timestamp": {t}, "value": {v}}}',
+        '{{"resource": "{n}"}}',
+        '{{"resource": "{n}", "metric": "cpu", "timestamp": {t}, "value": {v}}} ',
+    ],
+)
+def test_a_name_is_open_only_where_it_is_the_resource_s_and_nothing_else(text: str) -> None:
+    batches = [
+        [record(metrics(*(text.format(n=name, t=ARRIVAL + minute, v=minute) for name in ("a", "b", "resource", "1"))))]
+        for minute in range(4)
+    ]
+    opened([record(metrics(ORDINARY))], *batches)
+    opened(*batches, [record(metrics(ORDINARY))], *batches)
+
+
+def test_a_sender_whose_names_cannot_be_left_open_keeps_no_other_from_it() -> None:
+    time_first = '{{"timestamp": {t}, "resource": "web-{n}", "metric": "cpu", "value": {v}}}'
+    batches = [[record(metrics(text.format(n=2, t=ARRIVAL, v=3)))] for text in (time_first, LAYOUTS[0], LAYOUTS[0])]
+    assert opened(*batches) == [(0, 1), (0, 1), (0, 0)]
 
 
 def test_a_long_text_is_left_to_the_common_way() -> None:

@@ -85,6 +85,13 @@ def test_a_host_that_invents_series_is_capped_and_reported_once() -> None:
     assert (outcome.surplus, outcome.crowded, outcome.scored, scorer.series_count()) == (45, 0, 25, 6)
 
 
+def test_the_series_of_a_resource_share_one_text_of_its_name() -> None:
+    """A decoder gives the name anew with each event; of a million series each would keep its own."""
+    scorer = Scorer(banks=banks)
+    scorer.process(batch([("".join(["web", "-", "01"]), f"m{n}", START + n, 1.0) for n in range(5)]))
+    assert len({id(one.resource) for one in scorer.info if one}) == 1
+
+
 def test_a_shard_full_of_series_goes_on_with_those_it_knows() -> None:
     config = DetectorConfig(max_series=10)
     scorer = Scorer(config, banks)
