@@ -35,6 +35,7 @@ _HAVE |= {"INTERVAL": 11, "RUN": 12}
 _HAD = 13
 _MARK = {"TENTH": _AT["tenth"], "HUNDREDTH": _AT["hundredth"], "UP": _AT["width_up"], "DOWN": _AT["width_down"]}
 """Columns of which the second half needs exponentials, and which it moves itself."""
+_MARKED = np.array([*_MARK.values()])[:, np.newaxis]
 _OUT = {name: at for at, name in enumerate(("SCORE", "LEVEL", "LOW", "EXPECTED", "HIGH", "INTERVAL", "WARMING", "PLAIN"))}
 """Verdicts; of plain ones the tail is 1."""
 
@@ -140,7 +141,7 @@ def _block(sizes: list[int], given: dict[str, Any]) -> FloatArray:
     if len(sizes) > 1:
         distinct, places = np.unique(rows, return_inverse=True)
     marks = np.zeros((len(_MARK), len(distinct) + -len(distinct) % _LANES))
-    marks[:, : len(distinct)] = state[distinct[np.newaxis], np.array([*_MARK.values()])[:, np.newaxis]]
+    marks[:, : len(distinct)] = state[distinct, _MARKED]
     exponentials = np.empty(marks.shape)
     between = {"logs": logs, "growths": growths, "exps": exps, "have": have, "decades": decades, "padded": padded}
     moved = {"places": places, "exponentials": exponentials, "marks": marks, "marks_width": marks.shape[1]}
