@@ -58,6 +58,7 @@ from stream_processors.feedback import STEP, Memory, shape_of
 from stream_processors.patterns import Patterns
 from stream_processors.predictions import Predictions
 from stream_processors.records.batch import EventBatch
+from stream_processors.series_index import SeriesIndex
 
 MINUTE = 60_000
 DAY = 86_400_000
@@ -275,7 +276,7 @@ class Scorer:
         self.watermark = 0
         self.active = 0
         self.heard = False
-        self.resources: dict[str, dict[str, int]] = {}
+        self.resources = SeriesIndex()
         self.info: list[SeriesInfo | None] = []
         self.correlations = Correlations(self.info)
         self.episodes: dict[tuple[str, str, str], Episode] = {}
@@ -329,15 +330,12 @@ class Scorer:
 
     def ensure(self, resource: str, series: str, metric: str, unit: str | None, dimensions: dict[str, str] | None) -> int:
         """Slot of a series, made where it is new; -1 where a bound forbids another one."""
-        known = self.resources.setdefault(resource, {})
-        slot = known.get(series)
-        if slot is not None:
+        slot = self.resources.find(resource, series)
+        if slot >= 0:
             return slot
-        if len(known) >= self.config.max_series_per_resource or self.full():
-            if not known:
-                del self.resources[resource]
+        if self.resources.count(resource) >= self.config.max_series_per_resource or self.full():
             return -1
-        sibling = self.info[next(iter(known.values()))] if known else None
+        sibling = self.info[self.resources.last(resource)] if resource in self.resources else None
         resource = sibling.resource if sibling else resource  # one text for all of them
         # Names of metrics are few: all hosts share their texts.
         info = SeriesInfo(resource, intern(series), intern(metric), unit if unit is None else intern(unit), dimensions)
@@ -349,7 +347,7 @@ class Scorer:
             slot = len(self.info)
             self.info.append(info)
             self._grow(slot + 1)
-        known[info.series] = slot
+        self.resources.add(resource, info.series, slot)
         for name, column in self.core.items():
             column[slot] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
         if rule.bank in self.banks:
@@ -410,10 +408,7 @@ class Scorer:
 
     def forget(self, resource: str, series: str) -> None:
         """Drop a series and its detector's state; its slot and row are used again."""
-        known = self.resources[resource]
-        slot = known.pop(series)
-        if not known:
-            del self.resources[resource]
+        slot = self.resources.remove(resource, series)
         if self.bank[slot] >= 0:
             self._free_rows[self.bank_names[self.bank[slot]]].append(int(self.row[slot]))
         self.bank[slot] = -1
@@ -586,19 +581,14 @@ class Scorer:
         self, batch: EventBatch, start: int, end: int, outcome: Outcome, emitted: list[tuple[int, Insight]]
     ) -> IntArray:
         resources, shared = batch.resource[start:end], batch.shared[start:end]
-        known, names = self.resources, map(_SERIES, shared)
-        try:
-            return np.fromiter(map(dict.__getitem__, map(known.__getitem__, resources), names), np.int64, end - start)
-        except KeyError:
-            pass
-        slots = np.empty(end - start, np.int64)
-        for index, (resource, one) in enumerate(zip(resources, shared, strict=True)):
-            slot = self.ensure(resource, one.series, one.metric, one.unit, one.dimensions)
-            slots[index] = slot
+        slots = self.resources.find_all(resources, map(_SERIES, shared))
+        for index in np.flatnonzero(slots < 0).tolist():
+            resource, one = resources[index], shared[index]
+            slot = slots[index] = self.ensure(resource, one.series, one.metric, one.unit, one.dimensions)
             if slot < 0:
                 outcome.surplus += 1
                 # A shard that is full is no fault of the resource: an alarm tells of it.
-                if len(self.resources.get(resource, ())) < self.config.max_series_per_resource:
+                if self.resources.count(resource) < self.config.max_series_per_resource:
                     outcome.crowded += 1
                 elif resource not in self.limited:
                     emitted.append((index, self._limit(resource, batch.timestamp[start + index])))
@@ -958,7 +948,7 @@ class Scorer:
         rarity, told = _SPOKE.get(episode.kind, ("", ""))[1], (0.0, 0)
         if episode.kind == "anomaly":
             confidence = explain.confidence(episode.score)
-            slot = self.resources.get(episode.resource, {}).get(episode.series, -1)
+            slot = self.resources.find(episode.resource, episode.series)
             message = explain.anomaly_over(episode, closed_at or t)
             if closed_at is None:
                 bounds = self.rule(slot).bounds if slot >= 0 else None
@@ -983,8 +973,8 @@ class Scorer:
     def _close(self, key: tuple[str, str, str], t: int) -> Insight:
         episode = self.episodes.pop(key)
         if episode.kind == "anomaly":
-            slot = self.resources.get(episode.resource, {}).get(episode.series)
-            if slot is not None:
+            slot = self.resources.find(episode.resource, episode.series)
+            if slot >= 0:
                 self.open[slot] = False
         return self._revise(episode, "closed", t, closed_at=t)
 
@@ -1074,7 +1064,7 @@ class Scorer:
                     self._series_silent(slot, outcome)
         longer = self._unmuted(np.flatnonzero((alone <= self.active) & (silent == 2)))
         for resource in sorted({self._known(slot).resource for slot in longer}):
-            gone = [slot for slot in self.resources[resource].values() if silent[slot] == 2]
+            gone = [slot for slot in self.resources.slots_of(resource) if silent[slot] == 2]
             if all(alone[slot] <= self.active for slot in gone):
                 self._host_still_silent(resource, gone, outcome)
         self._next_due = self._earliest(self.active)
@@ -1164,7 +1154,7 @@ class Scorer:
                 continue
             info = self._known(slot)
             series = info.series if state == 1 else ""
-            self._expect_again([slot] if state == 1 else list(self.resources[info.resource].values()), int(active[index]))
+            self._expect_again([slot] if state == 1 else self.resources.slots_of(info.resource), int(active[index]))
             episode = self.episodes.get(("silence", info.resource, series))
             if episode is not None:
                 now = int(t[index])
@@ -1191,14 +1181,14 @@ class Scorer:
             if (info := self.info[int(slot)]) is not None
         ]
         for resource, series in sorted(old):
+            slot = self.resources.find(resource, series)
             for key in [(kind, resource, series) for kind in ("anomaly", "silence", "prediction")]:
                 if key in self.episodes:
                     self.episodes[key].message = f"{series} of {resource} has not reported for long and is forgotten."
                     if key[0] == "anomaly":
-                        outcome.insights.extend(self._end_anomaly(key, self.resources[resource][series], self.watermark))
+                        outcome.insights.extend(self._end_anomaly(key, slot, self.watermark))
                     else:
                         outcome.insights.append(self._close(key, self.watermark))
-            slot = self.resources[resource][series]
             outcome.insights.extend(self.patterns.end(slot, resource, series, self._known(slot).metric, self.watermark))
             self.forget(resource, series)
             if resource not in self.resources:
@@ -1217,8 +1207,8 @@ class Scorer:
         elif isinstance(signal, AlarmSignal):
             self._alarm(signal, outcome)
         else:
-            slot = self.resources.get(signal.resource, {}).get(signal.series)
-            if slot is not None and self.memory.judge(slot, signal, max(signal.timestamp, self.watermark)):
+            slot = self.resources.find(signal.resource, signal.series)
+            if slot >= 0 and self.memory.judge(slot, signal, max(signal.timestamp, self.watermark)):
                 self.dirty[slot] = True
 
     def _advance(self, timestamp: int, outcome: Outcome) -> None:

@@ -302,9 +302,8 @@ def _fold(chain: tuple[Link, ...]) -> tuple[int, int]:
 
 def _touched(scorer: Scorer, body: Body) -> Touched:
     """What a body holds that was just applied; a series beyond the scorer's bounds has no slot."""
-    known = scorer.resources
-    slots = [known[r][s] for r, s, *_ in body.series if r in known and s in known[r]]
-    return Touched(np.array(sorted(slots), np.int64), frozenset(body.removed))
+    slots = scorer.resources.find_all([entry[0] for entry in body.series], (entry[1] for entry in body.series))
+    return Touched(np.sort(slots[slots >= 0]), frozenset(body.removed))
 
 
 def both(child: HashRange, parent: HashRange) -> Callable[[str], bool]:

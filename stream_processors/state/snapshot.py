@@ -236,7 +236,7 @@ def apply(scorer: Scorer, body: Body, *, keep: Callable[[str], bool] = bool) -> 
     """
     notes: list[str] = []
     for resource, series in body.removed:
-        if keep(resource) and series in scorer.resources.get(resource, {}):
+        if keep(resource) and scorer.resources.find(resource, series) >= 0:
             scorer.forget(resource, series)
     slots = _places(scorer, body, keep)
     kept = np.flatnonzero(slots >= 0)
@@ -281,23 +281,26 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
         return slots
     config, used = scorer.config, len(scorer.info)
     made, resources = scorer.info, scorer.resources
-    found: list[int] = []
+    found = resources.find_all([entry[0] for entry in body.series], (entry[1] for entry in body.series)).tolist()
+    new: dict[str, dict[str, int]] = {}
     kinds: dict[tuple[str, str | None, int], _Kind] = {}
     latest: dict[str, _Kind] = {}
     fresh: list[int] = []
     shared: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-    most, total, host, known, kept = config.max_series_per_resource, scorer.most_series, None, _NOTHING, False
+    most, total, host, kept, before = config.max_series_per_resource, scorer.most_series, None, False, 0
+    known: dict[str, int] = {}
     weights: list[int] = []
     needs, room = scorer.needs(), scorer.room
-    for resource, series, metric, unit, dimensions in body.series:
-        slot = -1
+    for index, (resource, series, metric, unit, dimensions) in enumerate(body.series):
+        slot = found[index]
         if resource != host:  # a host's series follow one another
-            host, kept, known = resource, keep(resource), resources.get(resource, _NOTHING)
-        if kept:
+            host, kept, before, known = resource, keep(resource), resources.count(resource), new.get(resource, {})
+        if not kept:
+            slot = -1
+        elif slot < 0:
             slot = known.get(series, -1)
-            if slot < 0 and len(known) < most and len(made) < total and needs < room:
-                if known is _NOTHING:
-                    known = resources[resource] = {}
+            if slot < 0 and before + len(known) < most and len(made) < total and needs < room:
+                new[host] = known
                 slot = len(made)
                 rule = config.rule(host, metric)
                 kind = latest.get(metric)
@@ -315,14 +318,13 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
                 if dimensions is not None:
                     dimensions = shared.setdefault(tuple(dimensions.items()), dimensions)
                 made.append(SeriesInfo(host, name, metric, unit, dimensions))
-        found.append(slot)
+        found[index] = slot
     slots[:] = found
     if fresh:
         _equip(scorer, used, list(kinds.values()), np.array(fresh, np.int64))
     return slots
 
 
-_NOTHING: dict[str, int] = {}
 _Kind = tuple[int, str, str | None, Rule]
 """Its number, a metric, unit and rule. Many series share these, so what follows from them is found once."""
 
@@ -348,6 +350,7 @@ def _equip(scorer: Scorer, start: int, kinds: list[_Kind], fresh: IntArray) -> N
     for name, column in scorer.core.items():
         column[new] = UNSEEN if name == "last" else NEVER if name.startswith("due") else 0
     infos = [info for info in scorer.info[new] if info is not None]
+    scorer.resources.add_all([info.resource for info in infos], [info.series for info in infos], start)
     scorer.predictions.unwatch(start, end)
     limited = np.array([limit_of(*kind[1:]) is not None for kind in kinds], np.bool_)
     for at in np.flatnonzero(limited[fresh]).tolist():
@@ -422,8 +425,7 @@ def _small(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> None:
     scorer.patterns.adopt(scorer.episodes, [one for one in groups if keep(one.resource)], streams, keep)
     scorer.open[:] = False
     for kind, resource, series in scorer.episodes:
-        slot = scorer.resources.get(resource, {}).get(series)
-        if kind == "anomaly" and slot is not None:
+        if kind == "anomaly" and (slot := scorer.resources.find(resource, series)) >= 0:
             scorer.open[slot] = True
     scorer.limited = {r for r in scorer.limited if not keep(r)} | {r for r in body.limited if keep(r)}
     scorer.alarm_times = {(resource, name): last for resource, name, last in body.alarms}
@@ -463,7 +465,7 @@ def merge(scorer: Scorer, parents: Iterable[tuple[Iterable[Body], Callable[[str]
     scorer.episodes = {key: episode for key, episode in scorer.episodes.items() if key[0] != "alarm"}
     scorer.episodes |= {("alarm", *key): episode for key, (_, episode) in alarms.items() if episode is not None}
     for active, keep in deadlines:
-        mine = [slot for r, known in scorer.resources.items() if keep(r) for slot in known.values()]
+        mine = [slot for resource in scorer.resources if keep(resource) for slot in scorer.resources.slots_of(resource)]
         for name in ("due", "due_alone"):
             column = scorer.core[name]
             waiting = [slot for slot in mine if column[slot] < NEVER]

@@ -1,0 +1,212 @@
+"""Where a series is: the slot of every resource and series, found for all events of a batch together.
+
+Resources and names of series have numbers, and a series' key is made of both. Keys lie in a table with open addressing,
+and NumPy looks at the places of all events at once: where there are so many series that no cache holds
+them, the processor then waits for many places at the same time, and not, as with a dictionary of dictionaries, for one
+object of an event after the other.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_processors.detectors.base import IntArray, enlarged
+
+_SHIFT = 32
+_SPREAD = 0x9E3779B97F4A7C15
+"""Of a multiplicative hash: 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
+_WORD = (1 << 64) - 1
+
+
+class SeriesIndex(Mapping[str, dict[str, int]]):
+    """Slots by resource and series; of one resource, ``index[resource]`` are the slots by the names of its series, in their
+    order."""
+
+    def __init__(self) -> None:
+        # Numbers begin with one: zero is the number of nothing known.
+        self._resources, self._names = _Numbers(), _Numbers()
+        self._first = array("i", [0])  # of a resource: the series that was added last
+        # By slot plus one: the key, and the series that was added to the resource before. Zero is none.
+        self._key = np.zeros(64, np.int64)
+        self._next = np.zeros(64, np.int32)
+        self._used = 0
+        self._make_places(6)
+
+    def __getitem__(self, resource: str) -> dict[str, int]:
+        slots = self.slots_of(resource)
+        if not slots:
+            raise KeyError(resource)
+        return dict(sorted((self._names.texts[self._key.item(slot + 1) & (1 << _SHIFT) - 1], slot) for slot in slots))
+
+    def __contains__(self, resource: object) -> bool:
+        return resource in self._resources.of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._resources.of)
+
+    def __len__(self) -> int:
+        return len(self._resources.of)
+
+    def count(self, resource: str) -> int:
+        """How many series a resource has."""
+        return self._resources.users[self._resources.of.get(resource, 0)]
+
+    def last(self, resource: str) -> int:
+        """Slot of the series of a resource that was added last, or -1."""
+        return self._first[self._resources.of.get(resource, 0)] - 1
+
+    def slots_of(self, resource: str) -> list[int]:
+        """Slots of a resource's series, the last added first."""
+        found = []
+        one = self._first[self._resources.of.get(resource, 0)]
+        while one:
+            found.append(one - 1)
+            one = self._next.item(one)
+        return found
+
+    def find(self, resource: str, series: str) -> int:
+        """Slot of a series, or -1."""
+        return self._places.item(self._place(self._key_of(resource, series))) - 1
+
+    def find_all(self, resources: Sequence[str], series: Iterable[str]) -> IntArray:
+        """Slots of so many series, -1 where there is none."""
+        count = len(resources)
+        key = np.fromiter(map(self._resources.of.get, resources, repeat(0)), np.int64, count) << _SHIFT
+        key |= np.fromiter(map(self._names.of.get, series, repeat(0)), np.int64, count)
+        at = self._homes(key)
+        found = self._places[at]
+        left = np.flatnonzero((self._key[found] != key) & (found > 0))
+        while len(left):
+            at[left] = (at[left] + 1) & self._mask
+            found[left] = self._places[at[left]]
+            left = left[(self._key[found[left]] != key[left]) & (found[left] > 0)]
+        return found.astype(np.int64) - 1
+
+    def add(self, resource: str, series: str, slot: int) -> None:
+        """Put a series that is not there yet at a slot that is free."""
+        self._make_room(1, slot + 1)
+        key = self._enter(resource, series, slot + 1)
+        self._places[self._place(key)] = slot + 1
+
+    def add_all(self, resources: Sequence[str], series: Sequence[str], start: int) -> None:
+        """Put series that are not there yet at the free slots from ``start`` on."""
+        self._make_room(len(resources), start + len(resources))
+        for one, (resource, name) in enumerate(zip(resources, series, strict=True), start + 1):
+            self._enter(resource, name, one)
+        self._put(np.arange(start + 1, start + 1 + len(resources)))
+
+    def remove(self, resource: str, series: str) -> int:
+        """Take a series out; returns its slot, which is free then. KeyError where it is not there."""
+        at = self._place(self._key_of(resource, series))
+        one = self._places.item(at)
+        if not one:
+            raise KeyError((resource, series))
+        self._close(at)
+        number = self._resources.of[resource]
+        if self._first[number] == one:
+            self._first[number] = self._next.item(one)
+        else:
+            before = self._first[number]
+            while self._next.item(before) != one:
+                before = self._next.item(before)
+            self._next[before] = self._next[one]
+        self._key[one] = self._next[one] = 0
+        self._resources.leave(resource)
+        self._names.leave(series)
+        self._used -= 1
+        return one - 1
+
+    def _make_room(self, further: int, last: int) -> None:
+        self._key, self._next = enlarged(self._key, last + 1, 0), enlarged(self._next, last + 1, 0)
+        self._used += further
+        if 2 * self._used > len(self._places):
+            self._make_places((4 * self._used - 1).bit_length() - 1)
+
+    def _enter(self, resource: str, series: str, one: int) -> int:
+        number = self._resources.use(resource)
+        if number == len(self._first):
+            self._first.append(0)
+        self._next[one], self._first[number] = self._first[number], one
+        self._key[one] = key = number << _SHIFT | self._names.use(series)
+        return key
+
+    # ------------------------------------------------------------------ the table
+
+    def _make_places(self, bits: int) -> None:
+        """A table of 2^bits places, at most half of which are taken, with all series in it."""
+        self._bits, self._mask = bits, (1 << bits) - 1
+        self._places: NDArray[np.int32] = np.zeros(1 << bits, np.int32)
+        self._put(np.flatnonzero(self._key))
+
+    def _homes(self, key: IntArray) -> IntArray:
+        """The place at which each key is looked for first."""
+        return ((key.view(np.uint64) * np.uint64(_SPREAD)) >> np.uint64(64 - self._bits)).view(np.int64)
+
+    def _put(self, left: IntArray) -> None:
+        at = self._homes(self._key[left])
+        while len(left):
+            free = self._places[at] == 0
+            self._places[at[free]] = left[free]  # where several want a place the last has it
+            lost = self._places[at] != left
+            left, at = left[lost], (at[lost] + 1) & self._mask
+
+    def _key_of(self, resource: str, series: str) -> int:
+        return self._resources.of.get(resource, 0) << _SHIFT | self._names.of.get(series, 0)
+
+    def _home(self, key: int) -> int:
+        return (key * _SPREAD & _WORD) >> (64 - self._bits)
+
+    def _place(self, key: int) -> int:
+        """Where a key is, or the empty place that says that it is nowhere."""
+        at = self._home(key)
+        while (one := self._places.item(at)) and self._key.item(one) != key:
+            at = (at + 1) & self._mask
+        return at
+
+    def _close(self, gap: int) -> None:
+        """Empty a place, and move those behind it up that are no longer found otherwise (Knuth's algorithm R)."""
+        at = gap
+        while one := self._places.item(at := (at + 1) & self._mask):
+            if (at - self._home(self._key.item(one))) & self._mask >= (at - gap) & self._mask:
+                self._places[gap], gap = one, at
+        self._places[gap] = 0
+
+
+class _Numbers:
+    """Numbers of texts from one on; a number is given away again when nobody uses its text."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int] = {}
+        self.texts: list[Any] = [None]
+        self.users = array("q", [0])
+        self._free: list[int] = []
+
+    def use(self, text: str) -> int:
+        """The text's number, for one more who uses it."""
+        number = self.of.get(text)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self.texts[number] = text
+            else:
+                number = len(self.texts)
+                self.texts.append(text)
+                self.users.append(0)
+            self.of[text] = number
+        self.users[number] += 1
+        return number
+
+    def leave(self, text: str) -> None:
+        """One uses the text no longer."""
+        number = self.of[text]
+        self.users[number] -= 1
+        if not self.users[number]:
+            del self.of[text]
+            self.texts[number] = None
+            self._free.append(number)
