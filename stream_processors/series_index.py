@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.detectors.base import IntArray, enlarged
+from stream_processors.detectors.base import IntArray, enlarged, in_order
 
 _SHIFT = 32
 _SPREAD = 0x9E3779B97F4A7C15
@@ -90,16 +90,31 @@ class SeriesIndex(Mapping[str, dict[str, int]]):
 
     def add(self, resource: str, series: str, slot: int) -> None:
         """Put a series that is not there yet at a slot that is free."""
-        self._make_room(1, slot + 1)
-        key = self._enter(resource, series, slot + 1)
-        self._places[self._place(key)] = slot + 1
+        one = slot + 1
+        self._make_room(1, one)
+        number = self._resources.use(resource)
+        if number == len(self._first):
+            self._first.append(0)
+        self._next[one], self._first[number] = self._first[number], one
+        self._key[one] = key = number << _SHIFT | self._names.use(series)
+        self._places[self._place(key)] = one
 
     def add_all(self, resources: Sequence[str], series: Sequence[str], start: int) -> None:
         """Put series that are not there yet at the free slots from ``start`` on."""
-        self._make_room(len(resources), start + len(resources))
-        for one, (resource, name) in enumerate(zip(resources, series, strict=True), start + 1):
-            self._enter(resource, name, one)
-        self._put(np.arange(start + 1, start + 1 + len(resources)))
+        count = len(resources)
+        if not count:
+            return
+        self._make_room(count, start + count)
+        numbers, ones = self._resources.use_all(resources), np.arange(start + 1, start + 1 + count)
+        self._key[ones] = numbers << _SHIFT | self._names.use_all(series)
+        self._first.frombytes(bytes(self._first.itemsize * (len(self._resources.texts) - len(self._first))))
+        first = np.frombuffer(self._first, np.int32)
+        order = in_order(numbers)
+        of, ones = numbers[order], ones[order]
+        begins = np.append(True, of[1:] != of[:-1])
+        self._next[ones] = np.where(begins, first[of], np.roll(ones, 1))
+        first[of] = ones  # of a resource's series the last counts
+        self._put(ones)
 
     def remove(self, resource: str, series: str) -> int:
         """Take a series out; returns its slot, which is free then. KeyError where it is not there."""
@@ -127,14 +142,6 @@ class SeriesIndex(Mapping[str, dict[str, int]]):
         self._used += further
         if 2 * self._used > len(self._places):
             self._make_places((4 * self._used - 1).bit_length() - 1)
-
-    def _enter(self, resource: str, series: str, one: int) -> int:
-        number = self._resources.use(resource)
-        if number == len(self._first):
-            self._first.append(0)
-        self._next[one], self._first[number] = self._first[number], one
-        self._key[one] = key = number << _SHIFT | self._names.use(series)
-        return key
 
     # ------------------------------------------------------------------ the table
 
@@ -191,15 +198,29 @@ class _Numbers:
         """The text's number, for one more who uses it."""
         number = self.of.get(text)
         if number is None:
-            if self._free:
-                number = self._free.pop()
-                self.texts[number] = text
-            else:
-                number = len(self.texts)
-                self.texts.append(text)
-                self.users.append(0)
-            self.of[text] = number
+            number = self._make(text)
         self.users[number] += 1
+        return number
+
+    def use_all(self, texts: Sequence[str]) -> IntArray:
+        """The numbers of texts, each for one more who uses it."""
+        for text in dict.fromkeys(texts):
+            if text not in self.of:
+                self._make(text)
+        numbers = np.fromiter(map(self.of.__getitem__, texts), np.int64, len(texts))
+        users = np.frombuffer(self.users, np.int64)
+        users += np.bincount(numbers, minlength=len(users))
+        return numbers
+
+    def _make(self, text: str) -> int:
+        if self._free:
+            number = self._free.pop()
+            self.texts[number] = text
+        else:
+            number = len(self.texts)
+            self.texts.append(text)
+            self.users.append(0)
+        self.of[text] = number
         return number
 
     def leave(self, text: str) -> None:
