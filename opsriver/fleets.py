@@ -254,16 +254,23 @@ def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
         mine = [fault for fault in fleet.faults if fault.kind == kind]
         delays = [delay for fault in mine if (delay := _delay(fleet, fault, pages)) is not None]
         # An insight that was open before, and is escalated by the fault, has told of it too.
-        seen = sum(any(_delay(fleet, fault, ones) is not None for ones in (notes, pages)) for fault in mine)
+        seen = [
+            min(found)
+            for fault in mine
+            if (found := [d for o in (notes, pages) if (d := _delay(fleet, fault, o)) is not None])
+        ]
         kinds[kind] = {
             "faults": len(mine),
             "paged": len(delays),
             "recall": len(delays) / len(mine),
-            "reportedAtAll": seen,
             "medianDelaySamples": median(delays) if delays else None,
+            "reportedAtAll": len(seen),
+            "medianDelayReported": median(seen) if seen else None,
         }
     own = [page for page in pages if not page.covered]
-    false = [page for page in own if not any(_echo(fleet, fault, page) for fault in fleet.faults)]
+    false, noted = (
+        [one for one in ones if not any(_echo(fleet, fault, one) for fault in fleet.faults)] for ones in (own, notes)
+    )
     begin, end = fleet.span
     months = len(fleet.hosts) * max(end - begin, 1) / MONTH
     at_harmless = sum(any(_near(fleet, one, page) for one in fleet.harmless if one.host == page.host) for page in false)
@@ -275,6 +282,7 @@ def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
         "pages": len(own),
         "falsePages": len(false),
         "falsePagesAHostMonth": len(false) / months,
+        "otherInsightsAHostMonth": sum(one.severity in ("LOW", "MEDIUM") for one in noted) / months,
         "falsePagesInTheFirstThreeDays": young,
         "falsePagesAtHarmless": at_harmless,
         "falsePagesByKind": by_kind,

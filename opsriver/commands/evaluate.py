@@ -236,18 +236,21 @@ def _print_fleet(report: Mapping[str, Any]) -> None:
         f"{report['faults']} faults, {report['harmless']} restarts and deploys",
         highlight=False,
     )
-    table = _table("Faults", "fault", "number", "paged", "recall", "reported at all", "median delay, samples")
+    table = _table("Faults, median delays in samples", "fault", "number", "paged", "recall", "delay", "reported", "delay")
     for name, one in report["detectors"].items():
         for position, (kind, told) in enumerate(one["faults"].items()):
-            late = told["medianDelaySamples"]
+            paged, noted = (
+                "-" if told[d] is None else f"{told[d]:.0f}" for d in ("medianDelaySamples", "medianDelayReported")
+            )
             table.add_row(
                 "" if position else _short(name),
                 kind,
                 str(told["faults"]),
                 str(told["paged"]),
                 f"{100 * told['recall']:.0f} %",
+                paged,
                 str(told["reportedAtAll"]),
-                "-" if late is None else f"{late:.0f}",
+                noted,
             )
         table.add_section()
     if report["faults"]:
@@ -265,8 +268,11 @@ def _print_fleet(report: Mapping[str, Any]) -> None:
         )
     out.print(table)
     for name, one in report["detectors"].items():
-        text = f"{_short(name)}: {one['eventsASecond']:,.0f} events/s, {one['bytesASeries']:,.0f} bytes a series"
-        out.print(text, highlight=False, soft_wrap=True)
+        text = (
+            f"{_short(name)}: {one['otherInsightsAHostMonth']:.1f} LOW or MEDIUM insights a host-month at no fault, "
+            f"{one['eventsASecond']:,.0f} events/s, {one['bytesASeries']:,.0f} bytes a series"
+        )
+        out.print(text, highlight=False)
 
 
 # ---------------------------------------------------------------------- words

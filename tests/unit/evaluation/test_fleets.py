@@ -52,9 +52,9 @@ def test_a_page_within_a_fault_or_shortly_after_is_a_hit_with_its_delay() -> Non
     fleet = made(fault(1000, 1003), fault(3000, 3100, kind="shift"), fault(5000, 5001, host="b"))
     told = fleets.judge(fleet, [insight(1002), insight(3000, "LOW"), insight(3020, opened=3000, transition="escalated")])
     assert told["faults"]["spike"] == {
-        "faults": 2, "paged": 1, "recall": 0.5, "reportedAtAll": 1, "medianDelaySamples": 2,
+        "faults": 2, "paged": 1, "recall": 0.5, "medianDelaySamples": 2, "reportedAtAll": 1, "medianDelayReported": 2,
     }  # fmt: skip
-    assert told["faults"]["shift"]["medianDelaySamples"] == 20
+    assert (told["faults"]["shift"]["medianDelaySamples"], told["faults"]["shift"]["medianDelayReported"]) == (20, 0)
     assert (told["pages"], told["falsePages"]) == (2, 0)
     late = fleets.judge(fleet, [insight(1013), insight(5012, host="b")])
     assert late["faults"]["spike"]["paged"] == 1
@@ -81,6 +81,7 @@ def test_pages_elsewhere_are_false_and_counted_a_host_month() -> None:
         ],
     )
     assert told["falsePages"] == 5
+    assert told["otherInsightsAHostMonth"] == pytest.approx(1.0, rel=1e-3)
     assert told["falsePagesAHostMonth"] == pytest.approx(5.0, rel=1e-3)  # three hosts for ten days
     assert (told["falsePagesInTheFirstThreeDays"], told["falsePagesAtHarmless"]) == (3, 1)
     assert told["falsePagesByKind"] == {"anomaly": 4, "silence": 1}
