@@ -215,14 +215,15 @@ def _batch(results: Sequence[Scored], begin: int) -> tuple[EventBatch, list[tupl
     return batch, places
 
 
-def groups(files: Sequence[tuple[Path, Path]]) -> Iterator[list[Series]]:
-    """Read files in groups that fit in memory."""
+def groups(files: Sequence[tuple[Path, Path]], progress: Callable[[int], object] = abs) -> Iterator[list[Series]]:
+    """Read files in groups that fit in memory; ``progress`` is told of each file."""
     held: list[Series] = []
     rows = 0
     for path, name in files:
         one = read(path, name)
         held.append(one)
         rows += len(one.times)
+        progress(1)
         if rows >= GROUP_ROWS:
             yield held
             held, rows = [], 0

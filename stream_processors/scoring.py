@@ -279,6 +279,8 @@ class Scorer:
         self.resources = SeriesIndex()
         self.info: list[SeriesInfo | None] = []
         self.correlations = Correlations(self.info)
+        fast = any(getattr(bank, "compiled", False) for bank in self.banks.values())
+        self.correlations.bank.compiled = fast and KERNEL.available
         self.episodes: dict[tuple[str, str, str], Episode] = {}
         self.limited: set[str] = set()
         self.alarm_times: dict[tuple[str, str], int] = {}
@@ -534,8 +536,6 @@ class Scorer:
         elif len(taken.order):
             self._together(slots, t, interval, taken, None)
         emitted = [*emitted[:limits], *silent.heard, *emitted[limits:]]
-        fast = any(getattr(bank, "compiled", False) for bank in self.banks.values())
-        self.correlations.bank.compiled = fast and KERNEL.available
         self.correlations.step(self.episodes, slots, t, v, np.flatnonzero(part >= 0), emitted, self.dirty, self.rule)
         if self.config.rules:
             self._allow(slots, score, level, part, place, verdicts)

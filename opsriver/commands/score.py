@@ -35,14 +35,16 @@ def score(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("rows"),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as progress:
-        for group in labelled.groups(files):
-            task = progress.add_task(f"scoring {len(group)} series", total=sum(len(s.times) for s in group))
+        reading, writing = (progress.add_task(f"{what} files", total=len(files), unit="") for what in ("reading", "writing"))
+        for group in labelled.groups(files, lambda done: progress.advance(reading, done)):
+            task = progress.add_task(f"scoring {len(group)} series", total=sum(len(s.times) for s in group), unit="rows")
             for result in labelled.score(group, config, lambda rows, task=task: progress.advance(task, rows)):  # type: ignore[misc]
                 labelled.write(result, target)
+                progress.advance(writing)
                 opened = [i for i in result.insights if i.transition == "opened"]
                 worst = {i.insight_id: i.severity for i in result.insights}
                 summary.append(
