@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stream_processors.detectors.base import IntArray
 from stream_processors.records.batch import StreamRecord
 from stream_processors.scoring import Scorer
-from stream_processors.state.snapshot import Body, DamagedSnapshot, apply, decode, encode, mark_clean, merge, read_whole
+from stream_processors.state.snapshot import Body, DamagedSnapshot, apply, decode, encode, mark_clean, merge
 
 FAN = 4
 """So many deltas of one level become one of the next, so that a chain grows with the logarithm of its batches."""
@@ -220,14 +220,14 @@ class Checkpoint:
             yield body
             del body
 
-    def _fetch(self, key: str) -> memoryview:
+    def _fetch(self, key: str) -> bytes:
         try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=key)
+            data: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 raise DamagedSnapshot("the object is missing") from None
             raise
-        return read_whole(answer["Body"], answer["ContentLength"])
+        return data
 
     # ------------------------------------------------------------------ committing
 

@@ -20,7 +20,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Collection, Iterable
 from sys import intern
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -177,16 +177,6 @@ def _rows(name: str, version: int, row_bytes: int, places: IntArray, rows: bytes
     )
 
 
-class Stream(Protocol):
-    """What snapshots are read from: an open file, or the body that S3 answers with."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill a buffer from its beginning on; returns how many bytes came, 0 at the end."""
-
-
-_PIECE = 1024 * 1024
-"""Bytes that are read at once: what stands between network and array copies so many."""
-
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -194,18 +184,6 @@ def mark_clean(scorer: Scorer) -> None:
     """Forget which series were touched: what is encoded next as a delta starts here."""
     scorer.dirty[:] = False
     scorer.removed.clear()
-
-
-def read_whole(stream: Stream, size: int) -> memoryview:
-    """The ``size`` bytes of a stream, or as many as it has.
-
-    They lie in one array of NumPy, which asks for large pages: a base of hundreds of megabytes in ``bytes`` touches a new
-    page every 4 KB, and that takes longer than to read it.
-    """
-    whole, filled = np.empty(size, np.uint8).data, 0
-    while filled < size and (count := stream.readinto(whole[filled : filled + _PIECE])):
-        filled += count
-    return whole[:filled]
 
 
 def decode(data: bytes | memoryview) -> BodyWithPredictions:

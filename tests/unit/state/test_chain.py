@@ -138,7 +138,7 @@ class Objects:
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         self.alive.append(sum(one() is not None for one in self.decoded))
-        return {"Body": io.BytesIO(self.objects[Key]), "ContentLength": len(self.objects[Key])}
+        return {"Body": io.BytesIO(self.objects[Key])}
 
     def put_item(self, *, Item: dict[str, Any], **_: Any) -> None:
         self.item = Item

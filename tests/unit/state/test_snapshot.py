@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import mmap
 import random
 import struct
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,17 +17,7 @@ from hypothesis import strategies as st
 from schemas.events import Signal
 from stream_processors.scoring import Scorer
 from stream_processors.state.checkpoint import HashRange
-from stream_processors.state.snapshot import (
-    Body,
-    DamagedSnapshot,
-    apply,
-    decode,
-    describe,
-    encode,
-    mark_clean,
-    merge,
-    read_whole,
-)
+from stream_processors.state.snapshot import Body, DamagedSnapshot, apply, decode, describe, encode, mark_clean, merge
 from tests.support.batches import Event, batch
 from tests.support.simple_bank import SimpleBank, banks
 
@@ -94,28 +82,6 @@ def test_a_mapped_file_is_read_as_its_bytes_are(tmp_path: Path) -> None:
         else:
             with pytest.raises(DamagedSnapshot):
                 decode(mapped)
-
-
-class Slow(io.BytesIO):
-    """A stream that gives at most seven bytes at a time."""
-
-    def readinto(self, buffer: Any, /) -> int:
-        return super().readinto(memoryview(buffer)[:7])
-
-
-@pytest.mark.parametrize("kind", [io.BytesIO, Slow])
-def test_a_stream_is_read_to_its_end_or_as_far_as_is_asked(kind: type[io.BytesIO]) -> None:
-    data = encode(fed(["a"]))
-    read = read_whole(kind(data), len(data))
-    assert bytes(read) == data
-    again = Scorer(None, banks)
-    apply(again, decode(read))
-    assert encode(again) == data
-    assert bytes(read_whole(kind(data[:-9]), len(data))) == data[:-9]
-    assert bytes(read_whole(kind(data), 9)) == data[:9]
-    assert not read_whole(kind(), 0)
-    with pytest.raises(DamagedSnapshot, match="bytes after its header"):
-        decode(read_whole(kind(data[:-9]), len(data)))
 
 
 def test_the_bytes_do_not_depend_on_the_order_in_which_series_came_to_be() -> None:
