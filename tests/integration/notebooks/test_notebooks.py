@@ -7,7 +7,6 @@ import json
 import os
 import re
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ PICTURES = {"01": 2, "02": 2, "03": 1, "04": 2, "05": 1, "06": 2}
 TABLES = {"01": 3, "02": 1, "03": 3, "04": 1, "05": 3, "06": 2}
 
 
-def execute(path: Path, folder: Path, fonts: Path, **variables: str) -> Any:
+def execute(path: Path, folder: Path, **variables: str) -> Any:
     """Run a notebook in a kernel of this interpreter; everything that it writes comes into ``folder``."""
     book = nbformat.read(path, as_version=4)
     book.metadata["kernelspec"] = {"name": "opsriver-test", "display_name": "", "language": "python"}
@@ -49,7 +48,7 @@ def execute(path: Path, folder: Path, fonts: Path, **variables: str) -> Any:
     settings = {
         "JUPYTER_PATH": str(folder / "jupyter"), "JUPYTER_DATA_DIR": str(folder / "jupyter"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "IPYTHONDIR": str(folder / "ipython"), "MPLCONFIGDIR": str(fonts), "PYTHONPATH": str(ROOT),
+        "IPYTHONDIR": str(folder / "ipython"), "MPLCONFIGDIR": str(folder / "mpl"), "PYTHONPATH": str(ROOT),
         "OPSRIVER_NOTEBOOK_FOLDER": str(folder / "data"), "OPSRIVER_NOTEBOOK_HOSTS": "4", **variables,
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -79,16 +78,6 @@ def streams(book: Any, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Matplotlib's cache of fonts: where there is none it tells so in the notebook once that has taken five seconds."""
-    made = tmp_path_factory.mktemp("fonts")
-    environment = {**os.environ, "MPLCONFIGDIR": str(made)}
-    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True, capture_output=True)
-    assert list(made.glob("fontlist-*.json"))
-    return made
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all notebooks, so that the fleet is simulated once and verdicts reach the training set."""
     return tmp_path_factory.mktemp("notebooks")
@@ -101,8 +90,8 @@ def test_there_are_six() -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("notebooks")  # they share a folder
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_a_notebook_runs_and_shows_pictures_and_tables(path: Path, folder: Path, fonts: Path) -> None:
-    book = execute(path, folder, fonts)
+def test_a_notebook_runs_and_shows_pictures_and_tables(path: Path, folder: Path) -> None:
+    book = execute(path, folder)
     number = path.stem[:2]
     pictures = [base64.b64decode(one) for one in outputs(book, "image/png")]
     assert len(pictures) == PICTURES[number]
@@ -131,9 +120,7 @@ def test_a_notebook_is_kept_without_outputs_and_names_no_machine(path: Path) -> 
     assert not re.search(r"/home/|/root|/tmp|/work|[A-Z]:\\\\|file://", text)
 
 
-def test_the_archive_notebook_reads_a_running_stack(
-    stack: Stack, eventually: Callable[..., Any], tmp_path: Path, fonts: Path
-) -> None:
+def test_the_archive_notebook_reads_a_running_stack(stack: Stack, eventually: Callable[..., Any], tmp_path: Path) -> None:
     now = int(time.time() * 1000)
     hours = 5
     fleet = Fleet(
@@ -150,7 +137,7 @@ def test_the_archive_notebook_reads_a_running_stack(
 
     eventually(archived, what="every event in the archive", seconds=180, pause=1)
     path = next(one for one in NOTEBOOKS if one.stem.startswith("03"))
-    book = execute(path, tmp_path, fonts, OPSRIVER_NOTEBOOK_SOURCE=f"local:{stack.state}")
+    book = execute(path, tmp_path, OPSRIVER_NOTEBOOK_SOURCE=f"local:{stack.state}")
     assert len(outputs(book, "image/png")) == PICTURES["03"]
     tables = outputs(book, "text/html")
     assert len(tables) == TABLES["03"]
