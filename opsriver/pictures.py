@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from opsriver.errors import Problem
 from opsriver.labelled import Scored
 from schemas.insights import SEVERITY_ORDER
 from stream_processors.detectors.base import SEVERITY_SCORES
+
+# Once on a machine it warns that it makes a cache of fonts: into a notebook, or through a progress bar.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 COLOURS = {"LOW": "#9aa5b1", "MEDIUM": "#e3a008", "HIGH": "#e8590c", "CRITICAL": "#c2255c"}
 """Of episodes, by the worst severity they reached."""

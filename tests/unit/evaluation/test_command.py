@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -201,3 +202,23 @@ def test_values_near_the_largest_number_and_a_single_row_are_judged_and_drawn_wi
     done = run(place, "--perturbed", "--pictures", tmp_path / "p", "--splits", 0)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert len(list((tmp_path / "p").rglob("*.png"))) == 2
+
+
+def test_a_cache_of_fonts_is_made_without_a_word(tmp_path: Path) -> None:
+    program = """
+import sys, threading
+timer = threading.Timer
+threading.Timer = lambda seconds, told: timer(0, told)
+if sys.argv[1:] == ["ours"]:
+    import opsriver.pictures
+import matplotlib.font_manager
+"""
+    said = {}
+    for who in ("ours", "alone"):
+        environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path / who), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", program, who], env=environment, check=True, capture_output=True, text=True
+        )
+        said[who] = done.stderr
+    assert said["ours"] == ""
+    assert "font cache" in said["alone"]
