@@ -252,12 +252,13 @@ def judge(fleet: Fleet, insights: Sequence[Insight]) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for kind in sorted({fault.kind for fault in fleet.faults}):
         mine = [fault for fault in fleet.faults if fault.kind == kind]
-        delays = [delay for fault in mine if (delay := _delay(fleet, fault, pages)) is not None]
+        paging = [_delay(fleet, fault, pages) for fault in mine]
+        delays = [delay for delay in paging if delay is not None]
         # An insight that was open before, and is escalated by the fault, has told of it too.
         seen = [
-            min(found)
-            for fault in mine
-            if (found := [d for o in (notes, pages) if (d := _delay(fleet, fault, o)) is not None])
+            min(known)
+            for fault, paged in zip(mine, paging, strict=True)
+            if (known := [delay for delay in (_delay(fleet, fault, notes), paged) if delay is not None])
         ]
         kinds[kind] = {
             "faults": len(mine),

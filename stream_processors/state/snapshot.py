@@ -294,13 +294,12 @@ def _places(scorer: Scorer, body: Body, keep: Callable[[str], bool]) -> IntArray
     for index, (resource, series, metric, unit, dimensions) in enumerate(body.series):
         slot = found[index]
         if resource != host:  # a host's series follow one another
-            host, kept, before, known = resource, keep(resource), resources.count(resource), new.get(resource, {})
+            host, kept, before, known = resource, keep(resource), resources.count(resource), new.setdefault(resource, {})
         if not kept:
             slot = -1
         elif slot < 0:
             slot = known.get(series, -1)
             if slot < 0 and before + len(known) < most and len(made) < total and needs < room:
-                new[host] = known
                 slot = len(made)
                 rule = config.rule(host, metric)
                 kind = latest.get(metric)
