@@ -18,7 +18,7 @@ import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agents.producer import Producer
-from agents.simulator import HOUR, MINUTE, Fleet
+from agents.simulator import HOUR, MINUTE, Fault, Fleet
 from consumers.insights.store import InsightStore
 from opsriver import embedded
 from opsriver.demo import story
@@ -61,6 +61,12 @@ def _wait_for_sample(spool: Path, seconds: float) -> None:
     known, until = spooled(), time.monotonic() + seconds
     while time.monotonic() < until and spooled() == known:
         time.sleep(0.01)
+
+
+def _told(fault: Fault) -> str:
+    if fault.metric == "*":
+        return f"{fault.kind} of {fault.host}"
+    return f"{fault.kind} of {fault.metric} on {fault.host} ({fault.size:+.1f} σ)"
 
 
 class Demo:
@@ -270,7 +276,8 @@ class Demo:
                 "paged": len(verdict.paged),
                 "seen": len(verdict.seen),
                 "missed": len(verdict.missed),
-                "missedOnes": [f"{f.kind} of {f.metric} on {f.host}" for f in verdict.missed],
+                "seenOnes": [_told(fault) for fault in verdict.seen],
+                "missedOnes": [_told(fault) for fault in verdict.missed],
             },
             "falseAlarms": {
                 "live": len(verdict.false_live),

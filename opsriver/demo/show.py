@@ -96,6 +96,9 @@ def report(result: dict[str, Any]) -> Table:
         "faults",
         f"{faults['paged']} of {faults['total']} paged, {faults['seen']} seen below paging, {faults['missed']} missed",
     )
+    for name, what in (("seenOnes", "seen below paging"), ("missedOnes", "missed")):
+        if faults[name]:
+            table.add_row(what, ", ".join(faults[name]))
     table.add_row(
         "false alarms",
         f"{result['falseAlarms']['live']} live, {result['falseAlarms']['atRestartsAndDeploys']} at harmless restarts and "
