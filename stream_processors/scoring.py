@@ -276,10 +276,10 @@ class Scorer:
         self.watermark = 0
         self.active = 0
         self.heard = False
-        self.resources = SeriesIndex()
+        fast = any(getattr(bank, "compiled", False) for bank in self.banks.values())
+        self.resources = SeriesIndex(compiled=fast)
         self.info: list[SeriesInfo | None] = []
         self.correlations = Correlations(self.info)
-        fast = any(getattr(bank, "compiled", False) for bank in self.banks.values())
         self.correlations.bank.compiled = fast and KERNEL.available
         self.episodes: dict[tuple[str, str, str], Episode] = {}
         self.limited: set[str] = set()

@@ -17,20 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_processors.detectors.base import IntArray, enlarged, in_order
+from stream_processors.name_table import KERNEL, NameTable
 
 _SHIFT = 32
 _SPREAD = 0x9E3779B97F4A7C15
 """Of a multiplicative hash: 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
 _WORD = (1 << 64) - 1
+_MANY = 4096
+"""Texts whose numbers are looked up in compiled loops: of fewer the processor's cache holds what a dictionary needs."""
 
 
 class SeriesIndex(Mapping[str, dict[str, int]]):
     """Slots by resource and series; of one resource, ``index[resource]`` are the slots by the names of its series, in their
-    order."""
+    order.
 
-    def __init__(self) -> None:
+    With ``compiled``, and where the kernel was built, the same is found sooner of many resources or names.
+    """
+
+    def __init__(self, *, compiled: bool = False) -> None:
         # Numbers begin with one: zero is the number of nothing known.
-        self._resources, self._names = _Numbers(), _Numbers()
+        self._resources, self._names = _Numbers(compiled=compiled), _Numbers(compiled=compiled)
         self._first = array("i", [0])  # of a resource: the series that was added last
         # By slot plus one: the key, and the series that was added to the resource before. Zero is none.
         self._key = np.zeros(64, np.int64)
@@ -77,8 +83,7 @@ class SeriesIndex(Mapping[str, dict[str, int]]):
     def find_all(self, resources: Sequence[str], series: Iterable[str]) -> IntArray:
         """Slots of so many series, -1 where there is none."""
         count = len(resources)
-        key = np.fromiter(map(self._resources.of.get, resources, repeat(0)), np.int64, count) << _SHIFT
-        key |= np.fromiter(map(self._names.of.get, series, repeat(0)), np.int64, count)
+        key = self._resources.find_all(resources, count) << _SHIFT | self._names.find_all(series, count)
         at = self._homes(key)
         found = self._places[at]
         left = np.flatnonzero((self._key[found] != key) & (found > 0))
@@ -188,11 +193,12 @@ class SeriesIndex(Mapping[str, dict[str, int]]):
 class _Numbers:
     """Numbers of texts from one on; a number is given away again when nobody uses its text."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiled: bool) -> None:
         self.of: dict[str, int] = {}
         self.texts: list[Any] = [None]
         self.users = array("q", [0])
         self._free: list[int] = []
+        self._table = NameTable() if compiled and KERNEL.available else None
 
     def use(self, text: str) -> int:
         """The text's number, for one more who uses it."""
@@ -212,6 +218,19 @@ class _Numbers:
         users += np.bincount(numbers, minlength=len(users))
         return numbers
 
+    def find_all(self, texts: Iterable[str], count: int) -> IntArray:
+        """The numbers of so many texts, 0 of those that nobody uses."""
+        if self._table is None or len(self.of) < _MANY:
+            return np.fromiter(map(self.of.get, texts, repeat(0)), np.int64, count)
+        texts = list(texts)
+        numbers = self._table.find(texts)
+        learned: dict[str, int] = {}
+        for index in np.flatnonzero(numbers == 0).tolist():
+            if number := self.of.get(text := texts[index]):
+                numbers[index] = learned[text] = number
+        self._table.learn(learned, len(self.of))
+        return numbers
+
     def _make(self, text: str) -> int:
         if self._free:
             number = self._free.pop()
@@ -229,5 +248,7 @@ class _Numbers:
         self.users[number] -= 1
         if not self.users[number]:
             del self.of[text]
+            if self._table is not None:
+                self._table.forget(number)
             self.texts[number] = None
             self._free.append(number)
