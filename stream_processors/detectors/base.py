@@ -66,6 +66,8 @@ class Verdicts:
     interval: FloatArray
 
 
+_BY_RADIX = 4096
+"""Numbers of four bytes that are sorted sooner by two passes of radix than by NumPy's merging."""
 SMALL_ROUND = 256
 """Verdicts of rounds with fewer events are handed on together."""
 
@@ -96,10 +98,16 @@ def enlarged(column: NDArray[_T], needed: int, fill: float) -> NDArray[_T]:
 def in_order(numbers: IntArray) -> IntArray:
     """Places of numbers from the least on, equal ones as they come.
 
-    NumPy sorts numbers of two bytes by radix, three times as fast as larger ones.
+    NumPy sorts numbers of two bytes by radix, three times as fast as larger ones: many are sorted by their lower and then by
+    their upper bytes.
     """
-    small = len(numbers) > 0 and numbers.min() >= 0 and numbers.max() < 2**16
-    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
+    highest = int(numbers.max(initial=0))
+    if numbers.min(initial=0) < 0 or highest >= 2**32 or (highest >= 2**16 and len(numbers) < _BY_RADIX):
+        return np.argsort(numbers, kind="stable")
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    if highest < 2**16:
+        return order
+    return order[np.argsort((numbers >> 16).astype(np.uint16)[order], kind="stable")]
 
 
 def _alike(rows: IntArray, sizes: list[int]) -> Iterator[tuple[int, int]]:

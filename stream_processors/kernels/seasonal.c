@@ -6,7 +6,7 @@
 #include "kernels.h"
 #include "seasonal_face.h"
 
-#define AHEAD 4 /* events whose state is asked for ahead: a row that no cache holds is there by the time its turn comes */
+#define AHEAD 8 /* events whose state is asked for ahead: a row that no cache holds is there by the time its turn comes */
 #define LINE 8  /* doubles of a cache line */
 #define MS_DAY INT64_C(86400000)
 #define MS_HOUR INT64_C(3600000)
@@ -83,6 +83,12 @@ static inline struct rarity tail(double *s, int number, double residual, double 
     return (struct rarity){growth, share, shape, beyond};
 }
 
+/* Ask for a row of the state. It need not begin with a cache line, so its end may be on one more. */
+static inline void fetch_state(const struct arguments *a, int64_t row) {
+    for (int line = 0; line < COLUMNS; line += LINE) PREFETCH(a->state + row * COLUMNS + line);
+    PREFETCH(a->state + row * COLUMNS + COLUMNS - 1);
+}
+
 /* All that needs nothing of what the second half learns: clock, season, tails, means, runs and the channels' evidence. */
 EXPORT int64_t seasonal_first(struct arguments *a) {
     const int64_t wide = a->padded;
@@ -90,7 +96,7 @@ EXPORT int64_t seasonal_first(struct arguments *a) {
     for (int64_t i = 0; i < a->count; i++) {
         if (i + AHEAD < a->count) {
             int64_t coming = a->rows[i + AHEAD], then = a->timestamps[i + AHEAD];
-            for (int line = 0; line < COLUMNS; line += LINE) PREFETCH(a->state + coming * COLUMNS + line);
+            fetch_state(a, coming);
             int64_t hour = floor_mod(then, MS_DAY) / MS_HOUR;
             int64_t of_week = DAY_BINS + floor_mod(floor_div(then, MS_DAY) + 3, 7) * 24 + hour;
             PREFETCH(a->bins + coming * BINS + 2 * hour);
@@ -333,7 +339,7 @@ EXPORT int64_t seasonal_second(struct arguments *a, int64_t begin, int64_t count
     for (int64_t i = begin; i < begin + count; i++) {
         if (i + AHEAD < begin + count) {
             int64_t coming = a->rows[i + AHEAD], hour = floor_div(a->timestamps[i + AHEAD], MS_HOUR);
-            for (int line = 0; line < COLUMNS; line += LINE) PREFETCH(a->state + coming * COLUMNS + line);
+            fetch_state(a, coming);
             PREFETCH(a->reached + coming * BINS + 2 * floor_mod(hour, 24));
             PREFETCH(a->reached + coming * BINS + DAY_BINS + floor_mod(hour + EPOCH_HOUR, WEEK_BINS));
         }
