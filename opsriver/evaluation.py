@@ -95,10 +95,10 @@ def read_json(path: Path) -> Any:
         raise Problem(f"{path} is not valid JSON: {error}; mend that place") from None
 
 
-def load(folder: Path) -> list[Labelled]:
+def load(folder: Path, progress: Callable[[int], object] = abs) -> list[Labelled]:
     """Labelled series of ``folder/data/<folder>/<file>.csv`` and ``folder/labels/combined_windows.json``.
 
-    The labels decide which series there are. Raises Problem where something is missing or unreadable.
+    The labels decide which series there are; ``progress`` is told of each. Raises Problem where something is missing or unreadable.
     """
     place = folder / LABELS
     labels = read_json(place)
@@ -123,6 +123,7 @@ def load(folder: Path) -> list[Labelled]:
                 told = f"{_written(start)} to {_written(end)}"
                 raise Problem(f"{place}: the window {told} of {key} lies outside of the file's rows; correct or remove it")
         found.append(Labelled(one, tuple(windows)))
+        progress(1)
     return found
 
 

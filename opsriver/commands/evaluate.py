@@ -90,6 +90,10 @@ def _progress() -> Any:
     return Progress(*columns, console=err, transient=True)
 
 
+def _files(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*.csv") if path.is_file())
+
+
 # ---------------------------------------------------------------------- labelled series
 
 
@@ -99,7 +103,9 @@ def _labelled(
     from opsriver import evaluation, perturbations
     from opsriver import pictures as pictures_of
 
-    series = evaluation.load(folder)
+    with _progress() as progress:
+        task = progress.add_task("reading files", total=_files(folder))
+        series = evaluation.load(folder, lambda done: progress.advance(task, done))
     copies = {name: perturbations.changed(series, name) for name in perturbations.CHANGES} if perturbed else {}
     rows = sum(len(one.series.times) for copy in (series, *copies.values()) for one in copy)
     with _progress() as progress:
@@ -185,9 +191,8 @@ def _print_copies(judged: Mapping[str, Any]) -> None:
 def _fleet(folder: Path, configs: Mapping[str, DetectorConfig], place: Path | None) -> dict[str, Any]:
     from opsriver import fleets
 
-    files = sum(1 for path in folder.rglob("*.csv") if path.is_file())
     with _progress() as progress:
-        task = progress.add_task("reading files", total=files)
+        task = progress.add_task("reading files", total=_files(folder))
         fleet = fleets.load(folder, lambda done: progress.advance(task, done))
         progress.remove_task(task)
         events = sum(len(times) for times in fleet.times)

@@ -20,26 +20,29 @@ from stream_processors import kernels
 ROOT = Path(__file__).parents[2]
 
 
-def run(kernel: str, node: str, folder: Path) -> None:
-    """Run the other tests of the file of test ``node`` with a kernel of its own built in ``folder``; skips without ASan."""
+def build(folder: Path) -> Path:
+    """The kernels with every access checked, as a library in ``folder``; skips where they cannot be built or run so."""
     if not (cc := shutil.which("cc")):
         pytest.skip("there is no C compiler `cc`")
-    asked = subprocess.run([cc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
-    preloaded = Path(asked.stdout.strip())
-    if not preloaded.is_file() or not preloaded.read_bytes().startswith(b"\x7fELF"):
+    if not _runtime(cc):
         pytest.skip("there is no libasan that could be preloaded")
-    library = folder / f"{kernel}.so"
+    library = folder / "kernels.so"
     flags = ["-std=c99", "-g", "-O1", "-ffp-contract=off", "-fsanitize=address", "-fno-omit-frame-pointer"]
-    source = ROOT / "stream_processors" / "kernels" / f"{kernel}.c"
-    subprocess.run([cc, "-shared", "-fPIC", *flags, "-o", str(library), str(source), "-lm"], check=True)
+    sources = sorted(map(str, (ROOT / "stream_processors" / "kernels").glob("*.c")))
+    subprocess.run([cc, "-shared", "-fPIC", *flags, "-o", str(library), *sources, "-lm"], check=True)
+    return library
+
+
+def run(library: Path, file: str) -> None:
+    """Run with this library of ``build`` the tests of a file whose names, or its own, tell that they are of a kernel."""
     environment = {
         **os.environ,
-        "LD_PRELOAD": str(preloaded),
+        "LD_PRELOAD": str(_runtime("cc")),
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
     }
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--capture=sys"]  # so that its report is seen
-    arguments += ["--deselect", node, node.partition("::")[0]]
+    arguments += ["-k", "compiled or True or name_table", file]
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(library), *arguments],
         env=environment,
@@ -52,6 +55,12 @@ def run(kernel: str, node: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[:3000]
     assert " passed" in done.stdout, done.stdout
     assert " skipped" not in done.stdout, done.stdout
+
+
+def _runtime(cc: str) -> Path | None:
+    asked = subprocess.run([cc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    found = Path(asked.stdout.strip())
+    return found if found.is_file() and found.read_bytes().startswith(b"\x7fELF") else None
 
 
 def main() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +17,6 @@ from stream_processors.records import decode as decoding
 from stream_processors.records.batch import EventBatch, StreamRecord
 from stream_processors.records.decode import decode
 from stream_processors.records.sink import Sink
-from tests.support import sanitized
 from tests.support.wire import ARRIVAL, aggregate, native, record, sealed
 
 pytestmark = pytest.mark.skipif(not compiled.KERNEL.available, reason="the compiled kernels are not built")
@@ -370,9 +368,3 @@ def test_where_it_was_not_built_it_can_be_asked_for_in_vain(monkeypatch: pytest.
     assert not decoding._kernel_is_here.__wrapped__()
     with pytest.raises(ImportError, match="make install"):
         decode([record(metrics(ORDINARY))], compiled=True)
-
-
-@pytest.mark.slow
-def test_no_index_is_ever_out_of_bounds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """These tests once more, in a process in which every access is checked; else a wrong one reads what it should not."""
-    sanitized.run("texts", request.node.nodeid, tmp_path)

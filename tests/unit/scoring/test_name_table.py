@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from schemas.names import MAX_NAME_LENGTH
 from stream_processors import series_index
-from stream_processors.name_table import KERNEL, NameTable
+from stream_processors.name_table import NameTable
 from stream_processors.series_index import SeriesIndex
-from tests.support import sanitized
+from tests.support.paths import BUILT
 
-pytestmark = pytest.mark.skipif(not KERNEL.available, reason="the compiled kernels are not built")
+pytestmark = BUILT
 
 NAMES = st.sampled_from(["", "a", "host-1", "host-12", "host-123456789", "müller-web", "機械-7", "x" * MAX_NAME_LENGTH])
 ODD = st.text(max_size=20) | st.sampled_from(["\n", "a\n", "\nhost-1", "\ud800", "a\0", "\0"])
@@ -97,9 +95,3 @@ def test_an_index_of_many_resources_asks_it_and_finds_the_same(monkeypatch: pyte
         found = [index.find_all(*map(list, zip(*wanted, strict=True))).tolist() for index in (plain, fast)]
         assert found[0] == found[1]
     assert asked
-
-
-@pytest.mark.slow
-def test_no_index_is_ever_out_of_bounds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """These tests once more, in a process in which every access is checked."""
-    sanitized.run("names", request.node.nodeid, tmp_path)
