@@ -98,7 +98,8 @@ def read_json(path: Path) -> Any:
 def load(folder: Path, progress: Callable[[int], object] = abs) -> list[Labelled]:
     """Labelled series of ``folder/data/<folder>/<file>.csv`` and ``folder/labels/combined_windows.json``.
 
-    The labels decide which series there are; ``progress`` is told of each. Raises Problem where something is missing or unreadable.
+    The labels decide which series there are; ``progress`` is told of each. Raises Problem where something is missing or
+    unreadable.
     """
     place = folder / LABELS
     labels = read_json(place)
