@@ -1287,16 +1287,12 @@ def _rounds(slots: IntArray) -> list[IntArray]:
     valid = np.flatnonzero(slots >= 0)
     if not len(valid):
         return []
-    order = valid[np.argsort(slots[valid], kind="stable")]
-    ordered = slots[order]
-    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    order = valid[in_order(slots[valid])]
+    first = _begins(slots[order])
     if first.all():
         return [order]
-    begin = np.maximum.accumulate(np.where(first, np.arange(len(ordered)), 0))
-    nth = np.arange(len(ordered)) - begin
-    by_round = np.argsort(nth, kind="stable")
-    ends = np.cumsum(np.bincount(nth))
-    return np.split(order[by_round], ends[:-1])
+    nth = _nth(first)
+    return np.split(order[in_order(nth)], np.cumsum(np.bincount(nth))[:-1])
 
 
 def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
@@ -1318,8 +1314,7 @@ def _taken(slots: IntArray, t: IntArray, last: IntArray) -> _Taken:
         order = order[np.array(kept, np.bool_)]
         first = _begins(slots[order])
         before = np.where(first, last[slots[order]], np.roll(t[order], 1))
-    places = np.arange(len(order))
-    nth = places - np.maximum.accumulate(np.where(first, places, 0))
+    nth = _nth(first)
     turned = in_order(nth)
     return _Taken(order, first, before, nth, turned, order[turned], np.bincount(nth))
 
@@ -1329,6 +1324,12 @@ def _begins(ordered: IntArray) -> NDArray[np.bool_]:
     first = np.ones(len(ordered), np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
     return first
+
+
+def _nth(first: NDArray[np.bool_]) -> IntArray:
+    """How many places each is behind the last one that is true."""
+    places = np.arange(len(first))
+    return places - np.maximum.accumulate(np.where(first, places, 0))
 
 
 def _longer(gap: FloatArray, usual: FloatArray, known: FloatArray) -> FloatArray:

@@ -104,7 +104,7 @@ def _labelled(
     from opsriver import pictures as pictures_of
 
     with _progress() as progress:
-        task = progress.add_task("reading files", total=_files(folder))
+        task = progress.add_task("reading files", total=_files(folder / "data"))
         series = evaluation.load(folder, lambda done: progress.advance(task, done))
     copies = {name: perturbations.changed(series, name) for name in perturbations.CHANGES} if perturbed else {}
     rows = sum(len(one.series.times) for copy in (series, *copies.values()) for one in copy)

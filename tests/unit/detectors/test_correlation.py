@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from stream_processors.detectors import correlation_compiled
 from stream_processors.detectors.correlation import BLOCK, LANES, ROW_BYTES, CorrelationBank
-from stream_processors.detectors.correlation_compiled import KERNEL
+from tests.support.paths import BUILT, PATHS
 from tests.support.related import DAY, START, decouple, related, run, wandering
 
-BUILT = pytest.mark.skipif(not KERNEL.available, reason="the compiled kernels are not built")
-PATHS = pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=BUILT)])
+BOTH = pytest.mark.parametrize("compiled", PATHS)
 
 
 def raised(told):
@@ -108,7 +107,7 @@ def test_cuts_and_other_hosts_change_no_bit(seed):
     assert alone.dump(np.zeros(4, np.int64), np.arange(4)) == whole.dump(np.full(4, 1), np.arange(4))
 
 
-@PATHS
+@BOTH
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), zeros=st.integers(0, 2 * ROW_BYTES))
 def test_any_bytes_may_be_restored_and_reach_no_other_host(compiled, seed, zeros):
@@ -133,7 +132,7 @@ def test_any_bytes_may_be_restored_and_reach_no_other_host(compiled, seed, zeros
     assert bank.dump(np.ones(4, np.int64), np.arange(4)) == plain.dump(np.zeros(4, np.int64), np.arange(4))
 
 
-@PATHS
+@BOTH
 def test_what_is_open_ends_after_a_day_though_no_block_can_be_judged_any_more(compiled):
     values, rhythm = related(np.random.default_rng(3), 2, 8)
     decouple(np.random.default_rng(4), values, rhythm, 2, 5 * DAY, 3 * DAY)
@@ -241,7 +240,7 @@ def test_hosts_that_come_later_are_where_the_compiled_path_looks_for_them():
     assert compiled.dump(hosts, lanes) == plain.dump(hosts, lanes)
 
 
-@PATHS
+@BOTH
 def test_a_pickled_or_copied_bank_goes_on_with_the_same_bits_and_apart(compiled):
     bank, hosts, lanes = CorrelationBank(), np.zeros(4, np.int64), np.arange(4)
     bank.compiled = compiled

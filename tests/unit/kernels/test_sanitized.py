@@ -12,7 +12,7 @@ FILES = (
     "tests/unit/detectors/test_correlation.py",
     "tests/unit/detectors/test_seasonal_bank.py",
     "tests/unit/records/test_compiled.py",
-    "tests/unit/scoring/test_name_table.py",
+    "tests/unit/scoring/test_compiled_names.py",
 )
 
 

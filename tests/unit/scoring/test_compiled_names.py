@@ -91,7 +91,7 @@ def test_an_index_of_many_resources_asks_it_and_finds_the_same(monkeypatch: pyte
             for slot in range(start, 2_000, 7):
                 index.remove(hosts[slot], names[slot])
                 index.add(f"other-{slot % 40}", f"{start}.{slot}", slot)
-        wanted = [(one, name) for index in (plain,) for one, mine in index.items() for name in (*mine, "none")] * 2
+        wanted = [(one, name) for one, mine in plain.items() for name in (*mine, "none")] * 2
         found = [index.find_all(*map(list, zip(*wanted, strict=True))).tolist() for index in (plain, fast)]
         assert found[0] == found[1]
     assert asked
